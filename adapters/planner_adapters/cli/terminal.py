@@ -1,0 +1,52 @@
+"""What people see: a table on stdout, a progress bar on stderr where somebody is looking."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from planner_core import MissingExtraError
+
+
+def print_table(title: str, rows: Iterable[tuple[str, str]], notes: Iterable[str] = ()) -> None:
+    """A table of names and figures, and sentences below it."""
+    with _rich():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, figure in rows:
+        table.add_row(Text(name), Text(figure))
+    console = Console()
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    for note in notes:
+        console.print(Text(f"• {note}"))
+
+
+@contextmanager
+def progress(what: str, total: float, *, shown: bool = True) -> Iterator[Callable[[float], None]]:
+    """A bar that the caller moves to an absolute position, if ``shown`` and stderr is a terminal."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda done: None
+        return
+    with _rich():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=min(done, total))
+
+
+@contextmanager
+def _rich() -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise MissingExtraError(
+            "tables and progress bars need rich: pip install 'planner-core[cli]' (or use --json)"
+        ) from None

@@ -1,0 +1,1 @@
+"""What Dynamo's tools write and read: its profile files."""

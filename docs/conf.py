@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from importlib.metadata import version as version_of
+from typing import Any
+
+from sphinx.util.docutils import SphinxDirective
+
+import planner_core
+from planner_core.config import ENGINE_KEYS, KEYS, Key
+
+project = "planner-core"
+author = "the planner-core authors"
+copyright = "the planner-core authors, Apache-2.0"
+version = release = version_of("planner-core")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"planner-core {version}"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+
+# Names that other projects document: their inventories would have to be fetched, and this needs no network.
+nitpick_ignore_regex = [
+    ("py:.*", r"(np|npt|numpy|collections|typing|typing_extensions|attrs|hypothesis)\..*"),
+    ("py:class", r"planner_core\..*\.S"),  # the type variables of the protocols
+]
+
+
+class KeyTable(SphinxDirective):
+    """`{key-table} keys` or `engines`: the table that parses configuration files, as a table to read."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Any]:
+        keys = {"keys": KEYS, "engines": ENGINE_KEYS}[self.arguments[0]]
+        rows = ["| key | default | must be | meaning |", "|---|---|---|---|", *map(self._row, keys)]
+        return self.parse_text_to_nodes("\n".join(rows))
+
+    @staticmethod
+    def _row(key: Key) -> str:
+        names = ", ".join(f"`{name}`" for name in (key.name, *key.aliases))
+        default = "" if key.default is None else f"`{key.default}`"
+        return f"| {names} | {default} | {key.check.want.removesuffix(' or None')} | {key.meaning} |"
+
+
+def find_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Lead a reference to where a name is defined (planner_core.data.roles.Role) to where it is public."""
+    name = node.get("reftarget", "").rpartition(".")[2]
+    if name not in planner_core.__all__:
+        return None
+    target = f"planner_core.{name}"
+    return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
+
+
+def setup(app: Any) -> None:
+    app.add_directive("key-table", KeyTable)
+    app.connect("missing-reference", find_public_name)

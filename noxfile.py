@@ -1,0 +1,87 @@
+"""Everything that is checked, each check by one name: `nox -l` lists them, plain `nox` runs the gate.
+
+Each session works in an environment of its own and needs nothing but Python 3.11 or newer and PyPI.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+# Quick answers first; the tests last, so that their summary closes the output.
+nox.options.sessions = ["lint", "imports", "types", "slim", "docs", "examples", "tests"]
+
+PROJECT = nox.project.load_toml()
+SLIM = {"numpy", "scipy", "attrs", "msgspec", "typing-extensions"}
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group; pip itself reads groups only since 25.1."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format. `nox -s lint -- --fix` mends what can be mended."""
+    session.install(*group("lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []))
+    session.run("ruff", "format", *([] if fix else ["--check", "--diff"]))
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """import-linter: imports point down only, stages don't meet, the core stays pure."""
+    session.install(*group("imports"))
+    session.run("lint-imports", env={"PYTHONPATH": "adapters"})
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy strict on both packages, pyright strict on the core: they find different things."""
+    session.install(".[cli]", *group("types"))
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def slim(session: nox.Session) -> None:
+    """The core's tests where statsmodels, prophet and filterpy are absent: the rest works without."""
+    requirements = PROJECT["project"]["dependencies"]
+    session.install(*(r for r in requirements if r.split(">=")[0] in SLIM), *group("tests"))
+    session.install("--no-deps", ".")
+    session.run("pytest", "tests/core", "-n", "2", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages; a warning or a reference that leads nowhere fails. Pages: build/docs/index.html."""
+    session.install(".[cli,testing]", *group("docs"))
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-q", "-E", "docs", "build/docs")
+    session.run("towncrier", "build", "--draft", "--version", "next")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run each script in examples/ with nothing installed but what its reader is told to install."""
+    session.install(".[cli]")
+    for script in sorted(Path("examples").glob("*.py")):
+        session.run("python", str(script))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests and every code block of README and docs. `nox -s tests -- -m nightly` runs the long ones."""
+    session.install(".[cli]", *group("tests"))
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, or those named: `nox -s bench -- tick`. They report; they gate nothing."""
+    session.install(".[cli]")
+    for script in sorted(Path("benchmarks").glob("*.py")):
+        if not session.posargs or script.stem in session.posargs:
+            session.run("python", str(script))

@@ -1,0 +1,1 @@
+"""What flows through a tick: frozen values, with no behaviour beyond their own checks."""

@@ -1,0 +1,108 @@
+"""What the planner remembers from one tick to the next. Bounded in size for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from planner_core.data.roles import Role
+
+
+@attrs.frozen(kw_only=True)
+class ScheduleState:
+    """When the planner ticked last, and when its loops are due."""
+
+    last_tick_s: float
+    next_load_s: float
+    """Next load decision; with the load loop off, the next time the engines' passes are learned from."""
+    next_throughput_s: float | None = None
+    """``None``: the throughput loop is off."""
+    traffic_from_s: float
+    """Since when traffic has not been asked for."""
+
+
+@attrs.frozen(kw_only=True)
+class TrafficSum:
+    """Traffic of several windows, added up."""
+
+    duration_s: float = 0.0
+    num_requests: float = 0.0
+    isl_requests: float = 0.0
+    """Requests behind ``input_tokens``: those of windows whose ISL is known."""
+    input_tokens: float = 0.0
+    osl_requests: float = 0.0
+    output_tokens: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class DemandState:
+    """What is known of the traffic: forecasters for the slow loop, latest values for the fast one."""
+
+    pending: TrafficSum = attrs.field(factory=TrafficSum)
+    """Traffic since the forecasters last learned."""
+    rate: Any = None
+    """State of the predictor of requests per second."""
+    isl: Any = None
+    osl: Any = None
+    recent_rps: float | None = None
+    """Arrivals per second, smoothed over about half a minute."""
+    recent_at_s: float | None = None
+    recent_isl: float | None = None
+    recent_osl: float | None = None
+    kv_hit_rate: float | None = None
+    """Last valid value, at most 0.95."""
+    accept_length: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class FleetMemory:
+    """What is remembered of a role's replicas."""
+
+    fpm_at_s: float | None = None
+    """When engines last reported."""
+    pending_since_s: float | None = None
+    """Since when replicas have been on their way without a break."""
+    mismatch_since_s: float | None = None
+    """Since when fewer replicas report than are ready."""
+    startup_times_s: tuple[float, ...] = ()
+    """The latest starts that were seen to end; at most 16."""
+    starting_ages_s: tuple[float, ...] = ()
+    """Ages of the starts under way at the last tick, oldest first, to see which of them end; at most 16."""
+    ready: int | None = None
+    """Ready replicas at the last tick."""
+
+
+@attrs.frozen(kw_only=True)
+class NeedMemory:
+    """What a role has needed lately."""
+
+    highest: tuple[tuple[float, int], ...] = ()
+    """(time, replicas) of the highest needs of the stabilisation window, falling; at most 32."""
+    from_s: float | None = None
+    """Since when needs have been known without a break."""
+    at_s: float | None = None
+    """When a need was known last."""
+    idle_since_s: float | None = None
+    """Since when nothing has run or waited."""
+
+
+@attrs.frozen(kw_only=True)
+class RoleState:
+    """What is remembered of one role."""
+
+    perf: Any
+    """State of the role's performance model."""
+    floor: int | None = None
+    """Lower bound that the slow loop set."""
+    fleet: FleetMemory = FleetMemory()
+    needs: NeedMemory = NeedMemory()
+
+
+@attrs.frozen(kw_only=True)
+class PlannerState:
+    """All that the next tick needs of the past. Pass it on: ``state = decision.state`` is the whole ritual."""
+
+    schedule: ScheduleState
+    demand: DemandState
+    roles: dict[Role, RoleState]

@@ -1,0 +1,198 @@
+"""Online regression of the duration of a pass on its work: non-negative, robust, bounded in memory.
+
+A pass costs an overhead, plus something for each prompt token, each attention pair of the prompts, each decoding
+request and each token of KV cache that is read. All five costs are non-negative by nature, so they are fitted by
+non-negative least squares (Lawson and Hanson, 1974, as in scipy).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import numpy as np
+
+from planner_core.data.checks import config_number
+from planner_core.data.errors import ConfigError
+from planner_core.data.fpm import Floats, FpmBatch
+from planner_core.perf.protocol import BatchLoad, Estimate, pairs
+from planner_core.perf.retention import keep
+
+FEATURES = 5
+"""Overhead, prompt tokens, attention pairs, decoding requests, KV tokens."""
+FIRST_FIT_ROUNDS = 6
+"""Reweighting rounds of the first fit; later fits start from the last one, and one round each keeps up."""
+HUBER = 1.5
+"""Residuals beyond this many spreads count linearly: a pause of a minute or a compilation bends nothing."""
+SPREAD_FLOOR = 0.02
+"""Relative spread that is always granted; below it, every tiny residual would look like an outlier."""
+AGREEMENT = 2.0
+"""Passes within this many spreads of the expected duration say nothing new; they are folded in by and by."""
+PRIOR_WEIGHT = 0.05
+"""Weight, per sample, of "overhead and work share the duration evenly"; decides only what the data leave open."""
+
+
+def _frozen_array(values: Any) -> Floats:
+    array = np.array(values, dtype=np.float64)
+    array.flags.writeable = False
+    return array
+
+
+def _array_field(default: Floats) -> Any:
+    return attrs.field(default=default, converter=_frozen_array, eq=attrs.cmp_using(eq=np.array_equal))
+
+
+def _samples(values: Any) -> Floats:
+    return _frozen_array(values).reshape(FEATURES, -1)
+
+
+@attrs.frozen(kw_only=True)
+class LinearState:
+    """What a :class:`Linear` has learned. Bounded: at most ``max_samples`` passes, whatever has been seen."""
+
+    samples: Floats = attrs.field(
+        default=np.empty((FEATURES, 0)), converter=_samples, eq=attrs.cmp_using(eq=np.array_equal)
+    )
+    """Kept passes as columns, oldest first: duration in s, prompt tokens, attention pairs, requests, KV tokens."""
+    pending: Floats = attrs.field(
+        default=np.empty((FEATURES, 0)), converter=_samples, eq=attrs.cmp_using(eq=np.array_equal)
+    )
+    """Passes that wait to be folded into the fit, as they say nothing new."""
+    coefficients: Floats = _array_field(np.zeros(FEATURES))
+    """Seconds per pass, prompt token, attention pair, decoding request, KV token."""
+    spread: float = 0.0
+    """Standard deviation of the duration, relative to the estimate (from the median residual)."""
+    num_seen: int = 0
+    """Passes that have taught it, kept or not."""
+    fitted: bool = False
+
+
+def _is_square(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if math.isqrt(value) ** 2 != value:
+        raise ConfigError(f"Linear.num_buckets = {value!r}: must be a perfect square, such as 16")
+
+
+@attrs.frozen(kw_only=True)
+class Linear:
+    """Regression over at most ``max_samples`` passes, kept in ``num_buckets`` buckets over the inputs."""
+
+    max_samples: int = attrs.field(default=64, validator=config_number(whole=True, least=8))
+    num_buckets: int = attrs.field(default=16, validator=[config_number(whole=True, least=1), _is_square])
+    min_observations: int = attrs.field(default=5, validator=config_number(whole=True, least=1))
+
+    def __attrs_post_init__(self) -> None:
+        import scipy.optimize  # noqa: F401  # here, so that no tick ever waits for the import
+
+    def init(self) -> LinearState:
+        """No pass seen."""
+        return LinearState()
+
+    def observe(self, state: LinearState, batch: FpmBatch) -> LinearState:
+        """The state after the passes of ``batch``; idle heartbeats and impossible rows teach nothing."""
+        num_new = int(np.count_nonzero(batch.learnable))
+        if num_new == 0:
+            return state
+        new = np.empty((FEATURES, num_new))
+        columns = (batch.wall_time_s, batch.prefill_tokens, pairs(batch), batch.num_decode, batch.decode_kv_tokens)
+        for row, column in zip(new, columns, strict=True):
+            row[:] = column if num_new == len(batch) else column[batch.learnable]
+        num_seen = state.num_seen + num_new
+        pending = np.concatenate((state.pending, new), axis=1)
+        if state.fitted and num_seen > self.max_samples and self._agrees(state, new) and not self._is_much(pending):
+            return LinearState(
+                samples=state.samples,
+                pending=pending,
+                coefficients=state.coefficients,
+                spread=state.spread,
+                num_seen=num_seen,
+                fitted=True,
+            )
+        pool = np.concatenate((state.samples, pending), axis=1)
+        samples = pool[:, keep(_axes(pool), self.max_samples, self.num_buckets)]
+        if num_seen < self.min_observations:
+            return LinearState(samples=samples, num_seen=num_seen)
+        start, rounds = (state.coefficients, 1) if state.fitted else (None, FIRST_FIT_ROUNDS)
+        coefficients, spread = _fit(samples, start, rounds)
+        return LinearState(samples=samples, coefficients=coefficients, spread=spread, num_seen=num_seen, fitted=True)
+
+    def iteration_s(self, state: LinearState, load: BatchLoad) -> Estimate | None:
+        """Mean and spread of the duration; ``None`` before ``min_observations`` passes."""
+        if not state.fitted:
+            return None
+        mean_s = _mean_s(state, load.prefill_tokens, load.prefill_pairs, load.num_decode, load.decode_kv_tokens)
+        return Estimate(mean_s=mean_s, std_s=state.spread * mean_s)
+
+    def _is_much(self, pending: Floats) -> bool:
+        return 2 * pending.shape[1] >= self.max_samples
+
+    def _agrees(self, state: LinearState, new: Floats) -> bool:
+        """Whether most new passes took as long as expected, so that the fit can wait for more of them."""
+        duration, *work = new
+        residual = np.abs(_mean_s(state, *work) / duration - 1.0)
+        return 2 * int(np.count_nonzero(residual <= AGREEMENT * state.spread)) > len(duration)
+
+
+def _mean_s(
+    state: LinearState,
+    prefill_tokens: Floats | float,
+    prefill_pairs: Floats | float,
+    num_decode: Floats | float,
+    decode_kv_tokens: Floats | float,
+) -> Floats | float:
+    overhead, per_token, per_pair, per_request, per_kv_token = state.coefficients.tolist()
+    mean_s: Floats | float = overhead
+    if per_token or per_pair:
+        mean_s = mean_s + per_token * prefill_tokens + per_pair * prefill_pairs
+    if per_request or per_kv_token:
+        mean_s = mean_s + per_request * num_decode + per_kv_token * decode_kv_tokens
+    return mean_s
+
+
+def _axes(samples: Floats) -> Floats:
+    """The inputs that buckets are laid over: (prompt tokens), (requests, KV) or (prompt tokens, KV)."""
+    prefills, decodes = samples[1].any(), samples[3].any()
+    return samples[1::3] if prefills and decodes else samples[1:2] if prefills else samples[3:5]
+
+
+def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, float]:
+    """Coefficients and relative spread, by iteratively reweighted non-negative least squares.
+
+    Errors are relative (each pass is divided by its duration), so a slow outlier has a residual of at most 1, and
+    short passes matter as much as long ones. Huber weights (Huber, 1964) take the rest of the outliers' pull. A
+    weak prior says that overhead and work share the mean duration evenly; it settles what one operating point alone
+    leaves open, and a handful of varied passes overrules it.
+    """
+    from scipy.optimize import nnls
+
+    num = samples.shape[1]
+    rows = samples.copy()
+    rows[0] = 1.0
+    rows /= samples[0]
+    scale = rows.sum(axis=1) / num
+    used = scale > 0
+    scale, rows = scale[used], rows[used]
+    num_used = len(rows)
+    rows /= scale[:, None]  # means of 1: the solver's pivots, and the prior, see one size
+    prior = PRIOR_WEIGHT * math.sqrt(num)
+    system = np.zeros((num + num_used, num_used))
+    target = np.ones(num + num_used)
+    system[:num] = rows.T
+    system[num:].flat[:: num_used + 1] = prior
+    target[num:] = prior / num_used
+    solution = nnls(system, target)[0] if start is None else start[used] * scale
+    for _ in range(rounds):
+        residual = np.abs(solution @ rows - 1.0)
+        weight = np.minimum(1.0, np.sqrt(HUBER * _spread(residual) / np.maximum(residual, 1e-12)))
+        np.multiply(rows.T, weight[:, None], out=system[:num])
+        target[:num] = weight
+        solution = nnls(system, target)[0]
+    coefficients = np.zeros(FEATURES)
+    coefficients[used] = solution / scale
+    return coefficients, _spread(np.abs(solution @ rows - 1.0))
+
+
+def _spread(absolute_residual: Floats) -> float:
+    """Standard deviation from the median absolute residual (1.4826 × it, for a normal distribution)."""
+    middle = len(absolute_residual) // 2
+    return max(SPREAD_FLOOR, 1.4826 * float(np.partition(absolute_residual, middle)[middle]))

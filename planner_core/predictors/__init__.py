@@ -1,0 +1,9 @@
+"""Predictors of the slow loop: what the traffic will be."""
+
+from planner_core.predictors.constant import Constant, ConstantState
+from planner_core.predictors.protocol import Forecast, Predictor
+
+BY_NAME = {"constant": Constant}
+"""The names that a configuration file may use."""
+
+__all__ = ["BY_NAME", "Constant", "ConstantState", "Forecast", "Predictor"]

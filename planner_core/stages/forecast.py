@@ -1,0 +1,137 @@
+"""Traffic series → demand over the horizon.
+
+Windows of any length add up to one value per interval of the slow loop. What wasn't measured teaches nothing:
+a lost scrape is no silence, and a silent window says nothing about lengths.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import numpy as np
+
+from planner_core.config import PlannerConfig, ThroughputScaling
+from planner_core.data.observations import TrafficObservation
+from planner_core.data.state import DemandState, TrafficSum
+from planner_core.predictors import Forecast, Predictor
+from planner_core.types import TrafficForecast
+
+RATE_MEMORY_S = 20.0
+"""Time constant of the recent rate: long enough to see through Poisson noise, short beside a start."""
+SHAPE_MEMORY_S = 120.0
+"""Time constant of the recent lengths."""
+MAX_KV_HIT_RATE = 0.95
+"""A hit rate is trusted up to here; a prompt always leaves something to compute."""
+
+
+def start(config: PlannerConfig) -> DemandState:
+    """Nothing seen."""
+    slow = config.throughput_loop
+    if slow is None:
+        return DemandState()
+    return DemandState(rate=slow.predictor.init(), isl=slow.predictor.init(), osl=slow.predictor.init())
+
+
+def learn(
+    demand: DemandState, config: PlannerConfig, traffic: TrafficObservation | None, now_s: float
+) -> DemandState:
+    """The demand after one more window."""
+    if traffic is None:
+        return demand
+    since_s = math.inf if demand.recent_at_s is None else now_s - demand.recent_at_s
+    num, recent_rps, recent_at_s = traffic.num_requests, demand.recent_rps, demand.recent_at_s
+    if num is not None:
+        rps = num / traffic.duration_s
+        forget = since_s > 2 * traffic.duration_s + RATE_MEMORY_S
+        recent_rps = _blend(None if forget else recent_rps, rps, traffic.duration_s, RATE_MEMORY_S)
+        recent_at_s = now_s
+    hit, accept = traffic.kv_hit_rate, traffic.accept_length
+    most = math.inf if config.speculative_nextn is None else config.speculative_nextn + 1.0
+    return attrs.evolve(
+        demand,
+        pending=_add(demand.pending, traffic),
+        recent_rps=recent_rps,
+        recent_at_s=recent_at_s,
+        recent_isl=_blend(demand.recent_isl, traffic.isl, traffic.duration_s, SHAPE_MEMORY_S),
+        recent_osl=_blend(demand.recent_osl, traffic.osl, traffic.duration_s, SHAPE_MEMORY_S),
+        kv_hit_rate=demand.kv_hit_rate if hit is None else min(hit, MAX_KV_HIT_RATE),
+        accept_length=demand.accept_length if accept is None else min(max(accept, 1.0), most),
+    )
+
+
+def learn_interval(demand: DemandState, slow: ThroughputScaling) -> DemandState:
+    """The demand once the forecasters have learned from what was gathered over the slow loop's interval."""
+    pending = demand.pending
+    if pending.duration_s == 0:
+        return demand
+    observe = _observer(slow.predictor)
+    isl = pending.input_tokens / pending.isl_requests if pending.isl_requests else None
+    osl = pending.output_tokens / pending.osl_requests if pending.osl_requests else None
+    return attrs.evolve(
+        demand,
+        pending=TrafficSum(),
+        rate=observe(demand.rate, pending.num_requests / pending.duration_s),
+        isl=observe(demand.isl, isl),
+        osl=observe(demand.osl, osl),
+    )
+
+
+def predict(demand: DemandState, slow: ThroughputScaling, startup_s: float) -> TrafficForecast | None:
+    """The highest demand until the replicas of the decision after this one could be ready.
+
+    A replica that is ordered in one interval's time is ready ``startup_s`` later, so this decision has to cover
+    startup and interval. ``None`` while the predictor isn't ready. ISL and OSL are ``None`` while unknown.
+    """
+    steps = math.ceil((startup_s + slow.interval_s) / slow.interval_s)
+    rate = _forecast(slow.predictor, demand.rate, steps)
+    if rate is None:
+        return None
+    peak = int(np.argmax(rate.mean))
+    return TrafficForecast(
+        rate_rps=float(rate.mean[peak]),
+        rate_std_rps=float(rate.std[peak]),
+        isl=_at(_forecast(slow.predictor, demand.isl, steps), peak) or demand.recent_isl,
+        osl=_at(_forecast(slow.predictor, demand.osl, steps), peak) or demand.recent_osl,
+    )
+
+
+def _observer(predictor: Predictor[Any]) -> Any:
+    def observe(state: Any, value: float | None) -> Any:
+        state = predictor.init() if state is None else state
+        return state if value is None else predictor.observe(state, value)
+
+    return observe
+
+
+def _forecast(predictor: Predictor[Any], state: Any, steps: int) -> Forecast | None:
+    return None if state is None else predictor.forecast(state, steps)
+
+
+def _at(forecast: Forecast | None, step: int) -> float | None:
+    return None if forecast is None else float(forecast.mean[step])
+
+
+def _blend(old: float | None, new: float | None, duration_s: float, memory_s: float) -> float | None:
+    """Exponential mean, weighted by the length of the window."""
+    if old is None or new is None:
+        return old if new is None else new
+    return old + (new - old) * -math.expm1(-duration_s / memory_s)
+
+
+def _add(total: TrafficSum, traffic: TrafficObservation) -> TrafficSum:
+    num = traffic.num_requests
+    if num is None:
+        return total
+    has_isl, has_osl = traffic.isl is not None, traffic.osl is not None
+    # Output lengths are those of requests that finished, also in windows in which none arrived.
+    osl_requests = max(num, 1.0)
+    return TrafficSum(
+        duration_s=total.duration_s + traffic.duration_s,
+        num_requests=total.num_requests + num,
+        isl_requests=total.isl_requests + (num if has_isl else 0),
+        input_tokens=total.input_tokens + (num * traffic.isl if traffic.isl is not None else 0),
+        osl_requests=total.osl_requests + (osl_requests if has_osl else 0),
+        output_tokens=total.output_tokens + (osl_requests * traffic.osl if traffic.osl is not None else 0),
+    )

@@ -1,0 +1,158 @@
+"""The last station, always: bounds, rate limits and the GPU budget over all roles.
+
+A budget that can't give everybody what was asked for first keeps what each role has and still wants, then shares
+the rest by the divisor method of D'Hondt (1878), replica by replica to the role with the lowest share of its wish.
+So nobody gets more than asked for, a role that asks for more never gets less, and a wish to grow never ends as a
+shrinkage while the budget holds what runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import attrs
+
+from planner_core.config import EngineSpec, Limits
+from planner_core.data.reasons import Constraint
+from planner_core.data.roles import Role
+
+
+LEVEL_STEPS = 64
+"""Halvings of the level to which roles are raised: as fine as a float is."""
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """What a role asks for."""
+
+    spec: EngineSpec
+    current: int | None
+    """What the environment is asked to run now; ``None``: not known."""
+    wish: int | None
+    """``None``: no opinion."""
+    floor: int = 0
+    """Lower bound of the slow loop."""
+
+
+@attrs.frozen(kw_only=True)
+class Fitted:
+    """What a role gets."""
+
+    replicas: int | None
+    """``None``: no opinion, leave it alone."""
+    constraint: Constraint | None = None
+    note: str = ""
+
+
+def fit(claims: Mapping[Role, Claim], limits: Limits) -> dict[Role, Fitted]:
+    """The wishes within bounds, rate limits and budget."""
+    fitted = {role: _bounded(claim, limits) for role, claim in claims.items()}
+    fitted = _at_least(claims, fitted, limits)
+    return _at_most(claims, fitted, limits)
+
+
+def _bounded(claim: Claim, limits: Limits) -> Fitted:
+    """One role within its own limits. A role of unknown size without a wish is left alone."""
+    wish = claim.current if claim.wish is None else claim.wish
+    if wish is None:
+        return Fitted(replicas=None)
+    replicas, constraint = wish, None
+    if replicas < claim.floor:
+        replicas, constraint = claim.floor, Constraint.THROUGHPUT_FLOOR
+    if claim.current is not None:
+        rated = replicas
+        if limits.max_up_replicas is not None:
+            rated = min(rated, claim.current + limits.max_up_replicas)
+        if limits.max_down_replicas is not None:
+            rated = max(rated, claim.current - limits.max_down_replicas)
+        if rated != replicas:
+            replicas, constraint = rated, Constraint.RATE_LIMIT
+    if replicas < claim.spec.min_replicas:
+        replicas, constraint = claim.spec.min_replicas, Constraint.MIN_REPLICAS
+    if claim.spec.max_replicas is not None and replicas > claim.spec.max_replicas:
+        replicas, constraint = claim.spec.max_replicas, Constraint.MAX_REPLICAS
+    return Fitted(replicas=replicas, constraint=constraint)
+
+
+def _at_least(claims: Mapping[Role, Claim], fitted: dict[Role, Fitted], limits: Limits) -> dict[Role, Fitted]:
+    """Replicas added up to the minimum of GPUs in use, always where the GPUs in use are fewest."""
+    if not limits.min_gpus or any(f.replicas is None for f in fitted.values()):
+        return fitted
+    cost = {role: claim.spec.num_gpus for role, claim in claims.items()}
+    base = {role: f.replicas or 0 for role, f in fitted.items()}
+    if _gpus(base, cost) >= limits.min_gpus:
+        return fitted
+    top = {role: _or(claim.spec.max_replicas, base[role] + limits.min_gpus) for role, claim in claims.items()}
+    weight = {role: 1 / cost[role] for role in cost}
+    replicas = _raise(base, top, weight, cost, limits.min_gpus)
+    most = _or(limits.max_gpus, limits.min_gpus + max(cost.values()))
+    for role in sorted(replicas, key=lambda r: replicas[r] * cost[r]):  # one whole replica beyond, where it must be
+        used = _gpus(replicas, cost)
+        if used < limits.min_gpus and replicas[role] < top[role] and used + cost[role] <= most:
+            replicas[role] += 1
+    return {
+        role: f if replicas[role] == f.replicas else Fitted(replicas=replicas[role], constraint=Constraint.MIN_GPUS)
+        for role, f in fitted.items()
+    }
+
+
+def _at_most(claims: Mapping[Role, Claim], fitted: dict[Role, Fitted], limits: Limits) -> dict[Role, Fitted]:
+    """Replicas within the GPU budget. Roles of unknown size are taken to hold their minimum."""
+    budget = limits.max_gpus
+    if budget is None:
+        return fitted
+    cost = {role: claim.spec.num_gpus for role, claim in claims.items()}
+    wishes = {role: f.replicas for role, f in fitted.items() if f.replicas is not None}
+    reserved = _gpus({role: claim.spec.min_replicas for role, claim in claims.items() if role not in wishes}, cost)
+    room = budget - reserved
+    if _gpus(wishes, cost) <= room:
+        return fitted
+    minimums = {role: min(wish, claims[role].spec.min_replicas) for role, wish in wishes.items()}
+    if _gpus(minimums, cost) > room:
+        note = f"the minimums need {_gpus(minimums, cost) + reserved} GPUs, the budget has {budget}"
+        infeasible = Constraint.INFEASIBLE_BUDGET
+        return {r: Fitted(replicas=c.current, constraint=infeasible, note=note) for r, c in claims.items()}
+    kept = {role: max(minimums[role], min(wish, claims[role].current or 0)) for role, wish in wishes.items()}
+    base = kept if _gpus(kept, cost) <= room else minimums
+    shares = _raise(base, wishes, {role: float(wish) for role, wish in wishes.items()}, cost, room)
+    note = f"the roles ask for {_gpus(wishes, cost)} GPUs, the budget has {room}"
+    return {
+        role: f
+        if f.replicas is None or shares[role] == f.replicas
+        else Fitted(replicas=shares[role], constraint=Constraint.GPU_BUDGET, note=note)
+        for role, f in fitted.items()
+    }
+
+
+def _raise(
+    base: Mapping[Role, int], top: Mapping[Role, int], weight: Mapping[Role, float], cost: Mapping[Role, int], room: int
+) -> dict[Role, int]:
+    """Replicas from ``base`` up to ``top`` for at most ``room`` GPUs, next always to the lowest replicas ÷ weight.
+
+    A level of replicas ÷ weight is found by bisection, so the work doesn't grow with the number of replicas; the few
+    steps that the level leaves are taken one by one.
+    """
+
+    def at(level: float) -> dict[Role, int]:
+        return {r: min(top[r], max(base[r], math.ceil(level * weight[r]))) for r in base}
+
+    low, high = 0.0, max(top[r] / weight[r] for r in base if weight[r])
+    for _ in range(LEVEL_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _gpus(at(middle), cost) <= room else (low, middle)
+    replicas = at(low)
+    while True:
+        left = room - _gpus(replicas, cost)
+        able = [r for r in replicas if replicas[r] < top[r] and cost[r] <= left]
+        if not able:
+            return replicas
+        replicas[min(able, key=lambda r: replicas[r] / weight[r])] += 1
+
+
+def _gpus(replicas: Mapping[Role, int], cost: Mapping[Role, int]) -> int:
+    return sum(cost[role] * count for role, count in replicas.items())
+
+
+def _or(limit: int | None, instead: int) -> int:
+    return instead if limit is None else limit

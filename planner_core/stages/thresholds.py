@@ -1,0 +1,143 @@
+"""The targets that need no SLA: queue depth and KV-cache use against thresholds.
+
+Up as soon as one engine is over its threshold, down when all are under theirs. How far is a matter of the fleet's
+total work, not of its hottest engine; and an empty queue alone is no reason to shrink a fleet that is busy.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import numpy as np
+
+from planner_core.config import EngineSpec, PlannerConfig
+from planner_core.data.fpm import Floats, FpmBatch
+from planner_core.data.reasons import Counterfactual, LoadReason
+from planner_core.data.roles import Role
+from planner_core.data.wish import Wish
+
+BUSY_SHARE = 0.7
+"""Prefill engines at work, per engine that stays, above which a fleet doesn't shrink."""
+LARGEST_SHRINKAGE = 0.25
+"""Share of a working fleet that goes at once: without latencies, the survivors' load is only guessed."""
+
+
+@attrs.frozen(kw_only=True)
+class Rule:
+    """Thresholds of one measure of use per engine."""
+
+    quantity: str
+    unit: float
+    """The quantity at a use of 1."""
+    up: float
+    down: float
+    up_at: bool
+    """Whether being *at* the threshold is enough to grow."""
+    down_at: bool
+
+    def over(self, use: Floats) -> bool:
+        """Whether any engine is over."""
+        return bool(np.any(use >= self.up if self.up_at else use > self.up))
+
+    def under(self, use: Floats) -> bool:
+        """Whether all engines are under."""
+        return bool(np.all(use <= self.down if self.down_at else use < self.down))
+
+
+def rule_for(role: Role, config: PlannerConfig) -> Rule | str:
+    """The role's thresholds under the config's target, or the name of the engine's number that they need."""
+    spec, target, own = config.engines[role], config.target, config.thresholds
+    if role is Role.PREFILL:
+        if own is not None and target == "load":
+            return Rule(
+                quantity="queued_prefill_tokens",
+                unit=1.0,
+                up=own.prefill_scale_up_queue_tokens,
+                down=own.prefill_scale_down_queue_tokens,
+                up_at=True,
+                down_at=own.prefill_scale_down_queue_tokens == 0,
+            )
+        if spec.context_length is None:
+            return "context_length"
+        up, down = (0.1, 0.0) if target == "latency" else (1.0, 0.1)
+        unit = float(spec.context_length)
+        return Rule(quantity="queued_prefill_tokens", unit=unit, up=up, down=down, up_at=True, down_at=down == 0)
+    if spec.max_kv_tokens is None:
+        return "max_kv_tokens"
+    if own is not None and target == "load":
+        up, down = own.decode_scale_up_kv_rate, own.decode_scale_down_kv_rate
+    else:
+        up, down = (0.4, 0.1) if target == "latency" else (1.0, 0.6)
+    unit = float(spec.max_kv_tokens)
+    return Rule(quantity="kv_tokens", unit=unit, up=up, down=down, up_at=False, down_at=down == 0)
+
+
+def use_of(role: Role, batch: FpmBatch, rule: Rule) -> Floats:
+    """Use of each known engine, shape (engines,)."""
+    rows = batch.latest
+    if role is Role.PREFILL:
+        return batch.queued_prefill_tokens[rows] / rule.unit
+    tokens = batch.decode_kv_tokens[rows] + batch.queued_decode_kv_tokens[rows]
+    if role is Role.AGG:
+        tokens = tokens + batch.queued_prefill_tokens[rows]
+    return tokens / rule.unit
+
+
+def wish(
+    role: Role, config: PlannerConfig, batch: FpmBatch, *, total: int, coverage: float, starting: int, unit_step: bool
+) -> Wish:
+    """Replicas of one role by its thresholds; ``total`` run or start, of which ``coverage`` × the known ones serve."""
+    rule = rule_for(role, config)
+    if isinstance(rule, str):
+        note = f"set engines.{role}.{rule} for its threshold"
+        return Wish(need=None, reason=LoadReason.INSUFFICIENT_DATA, notes=(note,))
+    use = use_of(role, batch, rule)
+    engines_per_replica = len(use) / max(batch.num_workers, 1)
+    work = float(use.sum()) * coverage / engines_per_replica  # in replicas at a use of 1
+    highest = float(use.max())
+    mean = work / total if total else math.inf
+    numbers = {f"highest_{rule.quantity}": highest * rule.unit, "use": mean}
+    grow_at = Counterfactual(quantity=f"highest_{rule.quantity}", above=True, value=rule.up * rule.unit, change=1)
+    shrink_at = Counterfactual(quantity=f"highest_{rule.quantity}", above=False, value=rule.down * rule.unit, change=-1)
+    if rule.over(use):
+        need = max(math.ceil(work / rule.up), total)
+        skewed = mean < rule.down and not unit_step
+        if not skewed and not starting:
+            need = max(need, total + 1)
+        if unit_step:
+            need = total if starting else total + 1
+        if need > total:
+            return Wish(need=need, reason=LoadReason.SCALE_UP, numbers=numbers)
+        if starting:
+            return Wish(need=total, reason=LoadReason.SCALING_IN_PROGRESS, numbers=numbers)
+        note = "one engine carries far more than the others: more replicas can't cure that"
+        return Wish(need=total, reason=LoadReason.NO_CHANGE, numbers=numbers, notes=(note,))
+    if rule.under(use) and total > 1:
+        if starting:
+            return Wish(need=total, reason=LoadReason.SCALING_IN_PROGRESS, numbers=numbers)
+        need = _smallest(role, batch, config.engines[role], rule, work, total, coverage)
+        if unit_step:
+            need = max(need, total - 1)
+        if need < total:
+            return Wish(need=need, reason=LoadReason.SCALE_DOWN, numbers=numbers, counterfactuals=(grow_at,))
+        return Wish(need=total, reason=LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION, numbers=numbers)
+    return Wish(need=total, reason=LoadReason.NO_CHANGE, numbers=numbers, counterfactuals=(grow_at, shrink_at))
+
+
+def _smallest(
+    role: Role, batch: FpmBatch, spec: EngineSpec, rule: Rule, work: float, total: int, coverage: float
+) -> int:
+    """The smallest fleet whose engines would stay well below the upper threshold and have time to spare."""
+    rows = batch.latest
+    needs = [math.ceil(work / ((rule.up + rule.down) / 2)), 1]
+    per_replica = len(rows) / max(batch.num_workers, 1)
+    if role.prefills:
+        at_work = float(np.count_nonzero(batch.prefill_tokens[rows])) * coverage / per_replica
+        needs.append(math.ceil(at_work / BUSY_SHARE))
+    if role.decodes and spec.max_num_seqs is not None:
+        requests = float(batch.num_decode[rows].sum() + batch.queued_num_decode[rows].sum()) * coverage / per_replica
+        needs.append(math.ceil(requests / (BUSY_SHARE * spec.max_num_seqs)))
+    if batch.wall_time_s[rows].any() or work:
+        needs.append(total - max(1, int(LARGEST_SHRINKAGE * total)))
+    return max(needs)

@@ -1,0 +1,47 @@
+"""Forecast → floor per role: the replicas that the predicted traffic needs, given what one carries within the SLA."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from planner_core.data.reasons import ThroughputReason
+from planner_core.maths.sla import Capacity
+
+ROUNDING = 1e-9
+
+
+@attrs.frozen(kw_only=True)
+class Floor:
+    """A role's lower bound. ``None``: it stays what it was."""
+
+    replicas: int | None
+    reason: ThroughputReason
+
+
+def planned_rps(mean_rps: float, std_rps: float, z: float, backlog_rps: float) -> float:
+    """The rate to plan for: a quantile of the forecast (``z`` of the normal distribution) and the backlog's share."""
+    return max(0.0, mean_rps + z * std_rps) + backlog_rps
+
+
+def floor_for(
+    rate_rps: float, capacity: Capacity | None, *, per_replica: float, before: int | None, max_step: int
+) -> Floor:
+    """The replicas for ``rate_rps`` requests per second, at most ``max_step`` away from ``before``.
+
+    A rate of 0 needs nothing, whatever the capacity; for any other, without a capacity there is no floor to set.
+    """
+    if rate_rps == 0:
+        needed, reason = 0, ThroughputReason.SET_LOWER_BOUND
+    elif capacity is None:
+        return Floor(replicas=None, reason=ThroughputReason.MODEL_NOT_READY)
+    elif not capacity.rps:
+        return Floor(replicas=None, reason=ThroughputReason.PREDICT_FAILED)
+    else:
+        needed = math.ceil(rate_rps / (capacity.rps * per_replica) - ROUNDING)
+        missed = capacity.unreachable is not None
+        reason = ThroughputReason.SLA_UNREACHABLE if missed else ThroughputReason.SET_LOWER_BOUND
+    if before is not None:
+        needed = min(max(needed, before - max_step), before + max_step)
+    return Floor(replicas=needed, reason=reason)
