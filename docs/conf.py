@@ -21,13 +21,13 @@ html_theme = "furo"
 html_title = f"planner-core {version}"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
 autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
 
 # Names that other projects document: their inventories would have to be fetched, and this needs no network.
 nitpick_ignore_regex = [
     ("py:.*", r"(np|npt|numpy|collections|typing|typing_extensions|attrs|hypothesis)\..*"),
-    ("py:class", r"planner_core\..*\.S"),  # the type variables of the protocols
+    ("py:class", r"planner_core\..*\.[ST]|Target"),  # type variables, and an alias of literals
 ]
 
 
@@ -38,14 +38,15 @@ class KeyTable(SphinxDirective):
 
     def run(self) -> list[Any]:
         keys = {"keys": KEYS, "engines": ENGINE_KEYS}[self.arguments[0]]
-        rows = ["| key | default | must be | meaning |", "|---|---|---|---|", *map(self._row, keys)]
+        rows = ["| key | meaning |", "|---|---|", *map(self._row, keys)]
         return self.parse_text_to_nodes("\n".join(rows))
 
     @staticmethod
     def _row(key: Key) -> str:
         names = ", ".join(f"`{name}`" for name in (key.name, *key.aliases))
-        default = "" if key.default is None else f"`{key.default}`"
-        return f"| {names} | {default} | {key.check.want.removesuffix(' or None')} | {key.meaning} |"
+        must = f"Must be {key.check.want.removesuffix(' or None')}."
+        default = "" if key.default is None else f" Default: `{key.default}`."
+        return f"| {names} | {key.meaning} {must}{default} |"
 
 
 def find_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
@@ -57,6 +58,18 @@ def find_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
 
 
+def tidy_defaults(app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, result: Any) -> Any:
+    """attrs.NOTHING stands where a factory makes the default."""
+    return signature and (signature.replace("NOTHING", "..."), result)
+
+
+def close_blocks(app: Any, docname: str, source: list[str]) -> None:
+    """The empty line that ends a doctest is for doctest."""
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
+
+
 def setup(app: Any) -> None:
     app.add_directive("key-table", KeyTable)
+    app.connect("autodoc-process-signature", tidy_defaults)
     app.connect("missing-reference", find_public_name)
+    app.connect("source-read", close_blocks)

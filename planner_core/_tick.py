@@ -174,6 +174,7 @@ def _look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, 
                 total=fleet.total,
                 starting=fleet.starting,
                 engines_per_replica=per_replica,
+                coverage=fleet.coverage,
                 arrivals_rps=_arrivals_rps(demand, inputs),
                 startup_s=fleet.startup_s,
             )

@@ -1,7 +1,7 @@
 """Where a configuration comes from: environment variables, a YAML or JSON file, flags; the later ones win.
 
-The core reads none of these. Here they become one mapping of keys, in which every key remembers its origin, so that a
-problem names file and line.
+The core reads none of these. Here they become one mapping of keys, in which every key remembers its origin,
+so that a problem names file and line.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Settings:
         mine = {_place(key) for key in self.values}
         kept = {key: value for key, value in lower.values.items() if _place(key) not in mine}
         origins = {key: origin for key, origin in lower.origins.items() if key in kept}
-        return Settings(values={**kept, **self.values}, origins={**origins, **self.origins}, file=self.file or lower.file)
+        return Settings(
+            values={**kept, **self.values}, origins={**origins, **self.origins}, file=self.file or lower.file
+        )
 
     def config(self) -> PlannerConfig:
         """The configuration. :class:`~planner_core.ConfigError` has every problem, each with its origin."""
@@ -75,8 +77,8 @@ def read_settings(
 ) -> Settings:
     """What environment variables, a file (JSON by its suffix, else YAML) and flags say; the later ones win.
 
-    ``flags`` are keys in any spelling, nested or with dots (``engines.prefill.startup_s``). A file that can't be read
-    is a :class:`~planner_core.ConfigError` with file and line.
+    ``flags`` are keys in any spelling, nested or with dots (``engines.prefill.startup_s``). A file that
+    can't be read is a :class:`~planner_core.ConfigError` with file and line.
     """
     settings = _of_environment(environ)
     if file is not None:
@@ -99,22 +101,24 @@ def _place(key: str) -> str:
 
 def _of_environment(environ: Mapping[str, str]) -> Settings:
     given = {variable: environ[variable] for variable in ENVIRONMENT if environ.get(variable)}
-    # A number where a number is meant; a namespace of digits stays a name.
-    values = {
-        ENVIRONMENT[variable]: int(text) if variable == "PLANNER_PROMETHEUS_PORT" and text.isdecimal() else text
-        for variable, text in given.items()
-    }
+    values: dict[str, Any] = {ENVIRONMENT[variable]: text for variable, text in given.items()}
+    port = values.get("planner_prometheus_port", "")
+    if port.isdecimal():
+        values["planner_prometheus_port"] = int(port)
     return Settings(values=values, origins={ENVIRONMENT[variable]: f"${variable}" for variable in given})
 
 
 def _flat(mapping: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    """Keys at the top or under ``features.planner``, those of ``engines`` with dots; the odd rest as it is."""
+    """Keys at the top or under ``features.planner``, those of ``engines`` with dots; the rest as it is."""
     for key, value in mapping.items():
         if key == "features" and isinstance(value, Mapping) and isinstance(value.get("planner"), Mapping):
             yield from _flat(value["planner"])
-        elif key == "engines" and isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()):
+        elif key == "engines" and isinstance(value, Mapping):
             for role, fields in value.items():
-                yield from ((f"engines.{role}.{field}", inner) for field, inner in fields.items())
+                if isinstance(fields, Mapping):
+                    yield from ((f"engines.{role}.{field}", inner) for field, inner in fields.items())
+                else:
+                    yield key, {role: fields}
         else:
             yield key, value
 
@@ -189,7 +193,7 @@ _DOWN = {"": {"features": "features.", "engines": "engines."}, "features.": {"pl
 
 def _lines(file: Path, node: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, int]]:
     """The line of each key, named as :func:`_flat` names it. A key that stands twice is an error."""
-    if not isinstance(getattr(node, "value", None), list) or getattr(node, "id", "") != "mapping" or depth > 4:
+    if getattr(node, "id", None) != "mapping" or depth > 4:
         return
     first: dict[str, int] = {}
     for key_node, value_node in node.value:

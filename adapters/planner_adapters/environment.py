@@ -28,7 +28,7 @@ from planner_core import (
 
 
 class Measured(TypedDict, total=False):
-    """What was measured since the last tick: keywords of :class:`~planner_core.TickInput`. Unknown is left out."""
+    """What was measured since the last tick, as keywords of ``TickInput``. Unknown is left out."""
 
     workers: dict[Role, WorkerCounts]
     traffic: TrafficObservation | None

@@ -1,8 +1,9 @@
 """A journal of ticks: what went in and what was decided, one JSON line each, appended and never changed.
 
-Since a tick is a pure function, a journal is enough to make every decision again, to ask "what if?", and to draw
-reports. Configuration and state of an input are left out where the line before says them already (the state that went in
-is the state that came out), so that a line stays small; the first line of each writer has both.
+Since a tick is a pure function, a journal is enough to make every decision again, to ask "what if?", and to
+draw reports. Configuration and state of an input are left out where the line before says them already (the
+state that goes in is the one that came out), so that a line stays small; the first line of each writer has
+both.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def read_journal(path: str | Path) -> Iterator[tuple[TickInput, Decision]]:
                 try:
                     yield from_data(given, TickInput), from_data(decided, Decision)
                 except CodecError as error:
-                    raise JournalError(f"{path}, line {number}: is no tick ({error}); is it a journal?") from None
+                    raise JournalError(f"{path}, line {number}: is no tick: {error}") from None
     except OSError as error:
         raise JournalError(f"{path}: can't be read ({error.strerror or error})") from None
     if broken is not None:

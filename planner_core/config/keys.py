@@ -256,7 +256,11 @@ KEYS: tuple[Key, ...] = (
         "A role shrinks only to what sufficed during all of this time.",
         aliases=("load_stabilization_seconds",),
     ),
-    Key("load_idle_seconds", "load.idle_s", "The last replica goes, where the minimum is 0, after this time without any work."),
+    Key(
+        "load_idle_seconds",
+        "load.idle_s",
+        "The last replica goes, where the minimum is 0, after this time without any work.",
+    ),
     Key(
         "load_patience_seconds",
         "load.patience_s",

@@ -96,7 +96,12 @@ def _recognised(mapping: Any, problems: list[str]) -> Iterator[_Given]:
             continue
         near = difflib.get_close_matches(normal, _BY_SPELLING, n=1, cutoff=0.85 if "." in normal else 0.6)
         hint = f"; did you mean {near[0]}?" if near else ""
-        problems.append(f"{spelling} = {reprlib.repr(value)}: there is no such key{hint}")
+        problems.append(f"{_shown(spelling)} = {reprlib.repr(value)}: there is no such key{hint}")
+
+
+def _shown(spelling: str) -> str:
+    """On one line, whatever it holds."""
+    return spelling if spelling.isprintable() and spelling else repr(spelling)
 
 
 def _flat(mapping: Mapping[Any, Any], problems: list[str]) -> Iterator[tuple[str, Any]]:
@@ -125,7 +130,7 @@ def _dotted(path: str, value: Any, problems: list[str], levels: tuple[str, ...])
         for name, inner in value.items():
             yield from _dotted(f"{path}.{name}", inner, problems, levels[1:])
     else:
-        problems.append(f"{path} = {reprlib.repr(value)}: must be a mapping of {levels[0]}")
+        problems.append(f"{_shown(path)} = {reprlib.repr(value)}: must be a mapping of {levels[0]}")
 
 
 def _by_place(given: list[_Given], mode: str, problems: list[str]) -> dict[str, _Given]:

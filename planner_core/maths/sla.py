@@ -69,6 +69,8 @@ class Capacity:
     """Concurrent decoding requests; infinite for a prefill engine."""
     rps: float | None
     """Requests per second; ``None`` where the output length isn't known and counts."""
+    itl_ms: float | None
+    """ITL at that load; ``None`` for a prefill engine."""
     binding: str
     """What bounds it: ``ttft``, ``itl``, ``kv``, ``max_num_seqs`` or ``max_num_batched_tokens``."""
     unreachable: str | None = None
@@ -162,6 +164,7 @@ def capacity(curve: Curve, ttft_ms: float, itl_ms: float) -> Capacity:
     return Capacity(
         batch=float(curve.batch[count - 1]),
         rps=None if curve.rps is None else float(curve.rps[count - 1]),
+        itl_ms=float(curve.itl_ms[count - 1]),
         binding=binding,
         unreachable=unreachable,
         best_ms=best_ms,
@@ -195,6 +198,7 @@ def _prefill_capacity(curve: Curve, ttft_ms: float) -> Capacity:
     return Capacity(
         batch=math.inf,
         rps=busy * (curve.saturated_rps or 0.0),
+        itl_ms=None,
         binding="ttft",
         unreachable="ttft" if missed else None,
         best_ms=lone_ms if missed else None,

@@ -34,6 +34,8 @@ PRIOR_WEIGHT = 0.05
 
 
 def _frozen_array(values: Any) -> Floats:
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not values.flags.writeable:
+        return values
     array = np.array(values, dtype=np.float64)
     array.flags.writeable = False
     return array
@@ -44,7 +46,8 @@ def _array_field(default: Floats) -> Any:
 
 
 def _samples(values: Any) -> Floats:
-    return _frozen_array(values).reshape(FEATURES, -1)
+    array = _frozen_array(values)
+    return array if array.ndim == 2 else array.reshape(FEATURES, -1)
 
 
 @attrs.frozen(kw_only=True)
@@ -141,12 +144,8 @@ def _mean_s(
     decode_kv_tokens: Floats | float,
 ) -> Floats | float:
     overhead, per_token, per_pair, per_request, per_kv_token = state.coefficients.tolist()
-    mean_s: Floats | float = overhead
-    if per_token or per_pair:
-        mean_s = mean_s + per_token * prefill_tokens + per_pair * prefill_pairs
-    if per_request or per_kv_token:
-        mean_s = mean_s + per_request * num_decode + per_kv_token * decode_kv_tokens
-    return mean_s
+    prefill_s = per_token * prefill_tokens + per_pair * prefill_pairs
+    return overhead + prefill_s + per_request * num_decode + per_kv_token * decode_kv_tokens
 
 
 def _axes(samples: Floats) -> Floats:

@@ -87,6 +87,8 @@ class Situation:
     """Replicas that serve or start."""
     starting: int
     engines_per_replica: float
+    coverage: float
+    """Ready replicas per reporting one."""
     arrivals_rps: float | None
     """Requests per second over the whole role; ``None``: not known."""
     startup_s: float
@@ -171,7 +173,8 @@ def latency(s: Situation, work: Work) -> Latency:
     ttft_ms = itl_ms = None
     if s.role.prefills:
         behind, chunk = work.queued_tokens + shape.fresh_isl, chunk_tokens(s.spec)
-        ttft_ms = prefill_s(s.iteration, behind, shape, chunk, work.num_decode, work.kv_tokens) * 1e3
+        beside = (work.num_decode, work.kv_tokens) if s.role.decodes else (0.0, 0.0)
+        ttft_ms = prefill_s(s.iteration, behind, shape, chunk, *beside) * 1e3
     if s.role.decodes:
         joined = BatchLoad(
             num_decode=work.num_decode + 1,
@@ -198,14 +201,14 @@ def wish(s: Situation, now: Latency) -> Wish:
 
 def _sized_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
     """As many replicas as the total work needs."""
-    grow = _needed(s, s.within)
+    grow = _needed(s, s.within, now)
     if grow > s.total:
         return grow, LoadReason.SCALE_UP
     share = s.loop.down_sensitivity / 100
     if share == 0:
         return s.total, LoadReason.NO_CHANGE
     ttft_ms, itl_ms = s.sla.ttft_ms * share, s.sla.itl_ms * share
-    shrink = max(_needed(s, capacity(s.curve, ttft_ms, itl_ms)), 1)
+    shrink = max(_needed(s, capacity(s.curve, ttft_ms, itl_ms), now), 1)
     if shrink >= s.total:
         return s.total, LoadReason.NO_CHANGE
     kept = _smallest_that_keeps(s, shrink, s.total - 1, ttft_ms, itl_ms)
@@ -227,30 +230,43 @@ def _unit_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
     return s.total - 1, LoadReason.SCALE_DOWN
 
 
-def _needed(s: Situation, within: Capacity) -> int:
+def _needed(s: Situation, within: Capacity, now: Latency) -> int:
     """Replicas that carry all work in hand and the arrivals, each up to ``within``."""
-    every = s.all_work
-    needs = [_rate_need(s, within)]
-    if s.role.prefills and s.arrivals_rps is None:
-        needs.append(s.busy_replicas / BUSY_SHARE)
-    if s.role.decodes:
-        requests = every.num_decode + (every.queued_prompts if s.role is Role.AGG else 0.0)
-        needs.append(requests / (within.batch * s.engines_per_replica))
-        if s.spec.max_kv_tokens is not None:
-            needs.append(every.kv_tokens / (KV_FILL * s.spec.max_kv_tokens * s.engines_per_replica))
+    needs = [0.0]
+    if s.arrivals_rps is not None and within.rps is not None:
+        needs.append(s.arrivals_rps / (within.rps * s.engines_per_replica) + _decode_excess(s, within))
+    else:
+        needs += _needs_by_engines(s, within, now)
+    if s.role.prefills and s.curve.saturated_rps is not None:
+        saturated_rps = s.curve.saturated_rps * s.engines_per_replica
+        waiting = s.all_work.queued_tokens / max(s.curve.shape.fresh_isl, 1.0)
+        needs[-1] += max(0.0, waiting - _harmless_backlog(s, saturated_rps)) / (saturated_rps * s.loop.drain_s)
+    if s.role.decodes and s.spec.max_kv_tokens is not None:
+        needs.append(s.all_work.kv_tokens / (KV_FILL * s.spec.max_kv_tokens * s.engines_per_replica))
     return math.ceil(max(needs) - ROUNDING)
 
 
-def _rate_need(s: Situation, within: Capacity) -> float:
-    """Replicas by rates: the arrivals' share, and what works off within ``drain_s`` the backlog that isn't harmless."""
-    if within.rps is None or s.curve.saturated_rps is None:
+def _decode_excess(s: Situation, within: Capacity) -> float:
+    """Replicas that work off, within ``drain_s``, the second half of the decodes beyond what the fleet is sized for."""
+    if not s.role.decodes or not within.rps:
         return 0.0
-    saturated_rps = s.curve.saturated_rps * s.engines_per_replica
-    need = (s.arrivals_rps or 0.0) / (within.rps * s.engines_per_replica)
+    excess = max(0.0, s.all_work.num_decode - s.total * within.batch * s.engines_per_replica)
+    return excess / 2 / (within.rps * s.engines_per_replica * s.loop.drain_s)
+
+
+def _needs_by_engines(s: Situation, within: Capacity, now: Latency) -> list[float]:
+    """Replicas by what the engines do, where arrivals aren't known.
+
+    Decodes count by their token rate, not by their number: slowed by a backlog they are many, and a larger fleet
+    would have fewer of them. Prompts count by the engines that are at work on some.
+    """
+    needs = []
+    if now.itl_ms is not None and within.itl_ms is not None:
+        tokens_per_ms = np.add.reduce(s.work.num_decode / now.itl_ms) * s.coverage
+        needs.append(float(tokens_per_ms) * within.itl_ms / (within.batch * s.engines_per_replica))
     if s.role.prefills:
-        waiting = s.all_work.queued_tokens / max(s.curve.shape.fresh_isl, 1.0)
-        need += max(0.0, waiting - _harmless_backlog(s, saturated_rps)) / (saturated_rps * s.loop.drain_s)
-    return need
+        needs.append(s.busy_replicas / BUSY_SHARE)
+    return needs
 
 
 def _harmless_backlog(s: Situation, saturated_rps: float) -> float:
@@ -263,11 +279,14 @@ def _harmless_backlog(s: Situation, saturated_rps: float) -> float:
 
 def _smallest_that_keeps(s: Situation, least: int, most: int, ttft_ms: float, itl_ms: float) -> int | None:
     """The smallest fleet from ``least`` to ``most`` replicas whose engines keep the targets with the work of all."""
-    replicas = np.arange(least, most + 1, dtype=np.float64)
-    after = latency(s, s.all_work.times(1 / (replicas * s.engines_per_replica)))
-    keeps = after.within(ttft_ms, itl_ms)
-    first = int(keeps.argmax())
-    return least + first if keeps[first] else None
+    for replicas in (np.array([float(least)]), np.arange(least + 1.0, most + 1.0)):  # mostly, the first one does
+        if len(replicas):
+            after = latency(s, s.all_work.times(1 / (replicas * s.engines_per_replica)))
+            keeps = after.within(ttft_ms, itl_ms)
+            first = int(keeps.argmax())
+            if keeps[first]:
+                return int(replicas[first])
+    return None
 
 
 def _all(values: Floats | None, target: float) -> bool:
@@ -296,10 +315,7 @@ def _counterfactuals(s: Situation) -> tuple[Counterfactual, ...]:
     within = s.within
     if s.loop.step == "unit":
         return ()
-    if s.role.decodes:
-        most = s.total * within.batch * s.engines_per_replica
-        return (Counterfactual(quantity="num_decode", above=True, value=most, change=1),)
-    if within.rps is None or s.curve.saturated_rps is None:
+    if not s.role.prefills or within.rps is None or s.curve.saturated_rps is None:
         return ()
     saturated_rps = s.curve.saturated_rps * s.engines_per_replica
     spare = s.total - (s.arrivals_rps or 0.0) / (within.rps * s.engines_per_replica)

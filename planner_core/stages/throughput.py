@@ -21,8 +21,11 @@ class Floor:
 
 
 def planned_rps(mean_rps: float, std_rps: float, z: float, backlog_rps: float) -> float:
-    """The rate to plan for: a quantile of the forecast (``z`` of the normal distribution) and the backlog's share."""
-    return max(0.0, mean_rps + z * std_rps) + backlog_rps
+    """The rate to plan for: a quantile of the forecast (``z`` of the normal distribution) and the backlog's share.
+
+    The headroom is at most the mean again: a spread that outlives the traffic it was learned from keeps nothing up.
+    """
+    return mean_rps + min(z * std_rps, mean_rps) + backlog_rps
 
 
 def floor_for(

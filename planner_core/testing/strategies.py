@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -26,6 +26,8 @@ from planner_core.perf import Linear
 from planner_core.predictors import Constant
 from planner_core.types import Decision, TickInput, TrafficForecast
 
+T = TypeVar("T")
+
 HOSTILE_IDS = (
     "",
     " ",
@@ -43,6 +45,11 @@ HOSTILE_IDS = (
 
 def _positive(most: float) -> st.SearchStrategy[float]:
     return st.floats(min_value=1e-6, max_value=most, allow_subnormal=False)
+
+
+def _default_or(strategy: st.SearchStrategy[T], default: T) -> st.SearchStrategy[T]:
+    """The default as often as not: that is what runs out there, and it is quickly drawn."""
+    return st.just(default) | strategy
 
 
 def _maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -100,7 +107,7 @@ def traffic_forecasts() -> st.SearchStrategy[TrafficForecast]:
 
 @st.composite
 def forward_pass_metrics(draw: st.DrawFn, role: Role | None = None) -> ForwardPassMetrics:
-    """A pass of an engine of the role (``None``: of any): likely, idle, or with numbers that can't be true."""
+    """A pass of an engine of the role (``None``: of any): likely, idle, or with impossible numbers."""
     numbers = dict.fromkeys(NUMBERS, 0.0)
     if draw(st.booleans()):
         numbers["wall_time_s"] = draw(_positive(10))
@@ -130,7 +137,7 @@ def engine_specs() -> st.SearchStrategy[EngineSpec]:
         most = None if spread is None else min_replicas + spread
         return EngineSpec(min_replicas=min_replicas, max_replicas=most, **rest)
 
-    return st.builds(
+    any_spec = st.builds(
         build,
         min_replicas=st.integers(0, 4),
         spread=_maybe(st.integers(0, 50)),
@@ -142,6 +149,10 @@ def engine_specs() -> st.SearchStrategy[EngineSpec]:
         startup_s=st.floats(0, 3600),
         cost_per_hour=_maybe(st.floats(0, 1000)),
     )
+    known = EngineSpec(
+        max_num_batched_tokens=8192, max_num_seqs=256, context_length=32_768, max_kv_tokens=200_000
+    )
+    return _default_or(any_spec, known)
 
 
 def _limits() -> st.SearchStrategy[Limits]:
@@ -151,13 +162,14 @@ def _limits() -> st.SearchStrategy[Limits]:
         )
 
     step = _maybe(st.integers(1, 20))
-    return st.builds(
+    any_limits = st.builds(
         build,
         min_gpus=_maybe(st.integers(0, 32)),
         spread=_maybe(st.integers(0, 256)),
         max_up_replicas=step,
         max_down_replicas=step,
     )
+    return _default_or(any_limits, Limits())
 
 
 def _thresholds() -> st.SearchStrategy[QueueThresholds]:
@@ -180,7 +192,7 @@ def configs(draw: st.DrawFn, mode: str | None = None, target: Target | None = No
     """Valid configurations, of any mode and target unless one is given."""
     mode = mode or draw(st.sampled_from(sorted(ROLES_OF_MODE)))
     targets: tuple[Target, ...] = ("throughput", "latency", "load", "sla")
-    chosen = target or draw(st.sampled_from(targets))
+    chosen = draw(st.sampled_from(targets)) if target is None else target
     fast = st.builds(
         LoadScaling,
         interval_s=st.sampled_from([1.0, 5.0, 20.0]),
@@ -212,14 +224,12 @@ def configs(draw: st.DrawFn, mode: str | None = None, target: Target | None = No
             )
         ),
         thresholds=draw(_thresholds()) if chosen == "load" else draw(_maybe(_thresholds())),
-        load=None if loops == "throughput" else draw(fast),
-        throughput=None if loops == "load" else draw(slow),
+        load=None if loops == "throughput" else draw(_default_or(fast, LoadScaling())),
+        throughput=None if loops == "load" else draw(_default_or(slow, ThroughputScaling())),
         limits=draw(_limits()),
-        perf=Linear(
-            max_samples=draw(st.sampled_from([8, 64])), num_buckets=draw(st.sampled_from([1, 4, 16]))
-        ),
+        perf=draw(st.sampled_from([Linear(), Linear(max_samples=8, num_buckets=4, min_observations=1)])),
         speculative_nextn=draw(_maybe(st.integers(1, 8))),
-        shell=draw(st.builds(ShellSettings, model_name=_maybe(st.text(min_size=1)), advisory=st.booleans())),
+        shell=draw(_default_or(st.builds(ShellSettings, model_name=st.text(min_size=1)), ShellSettings())),
     )
 
 

@@ -23,7 +23,7 @@ _EXPECTED = (PlannerError, WorkloadError, ProfileError, JournalError, OSError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; the exit code is 0, or 2 after one line for each thing that is wrong with the input."""
+    """Runs a subcommand; the exit code is 0, or 2 after a line for each thing wrong with the input."""
     arguments = _parser().parse_args(argv)
     try:
         code = int(COMMANDS[arguments.command].run(arguments))

@@ -1,7 +1,8 @@
-"""Replay a request trace against a simulated cluster that the planner scales; without a trace, a working day.
+"""Replay a request trace against a simulated cluster that the planner scales; without one, a working day.
 
-Says which share of the requests kept the SLA, and what that cost in GPU-hours. A trace is a CSV with arrival_s,
-input_tokens, output_tokens; the Azure LLM inference CSV; or JSON lines of timestamp (ms), input_length, output_length.
+Says which share of the requests kept the SLA, and what that cost in GPU-hours. A trace is a CSV with
+arrival_s, input_tokens, output_tokens; the Azure LLM inference CSV; or JSON lines of timestamp (ms),
+input_length, output_length.
 """
 
 from __future__ import annotations
@@ -33,21 +34,49 @@ HELP = "replay a request trace: SLA attainment and GPU-hours"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``planner replay``."""
     add = parser.add_argument
-    add("trace", nargs="?", metavar="TRACE", help="CSV or JSON lines, plain or gzipped; default: a synthetic working day")
+    add(
+        "trace",
+        nargs="?",
+        metavar="TRACE",
+        help="CSV or JSON lines, plain or gzipped; default: a synthetic working day",
+    )
     add("--config", metavar="FILE", help="YAML or JSON with the planner's keys; flags win over it")
     add("--mode", choices=tuple(ROLES_OF_MODE), help="roles of the deployment (default: disagg)")
-    add("--target", choices=get_args(Target), help="what decides (default: throughput); with sla both loops are on")
+    add(
+        "--target",
+        choices=get_args(Target),
+        help="what decides (default: throughput); with sla both loops are on",
+    )
     add("--ttft-ms", type=float, metavar="MS", help="promised time to first token (default: 500)")
     add("--itl-ms", type=float, metavar="MS", help="promised inter-token latency (default: 50)")
     add("--max-gpus", type=int, metavar="N", help="GPU budget; negative: no limit (default: 8)")
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument("--profile", metavar="PATH", help="the engine as profiled: NPZ file or directory")
-    engine.add_argument("--engine", choices=tuple(PRESETS), help=f"a built-in engine (default: {DEFAULT_ENGINE})")
+    engine.add_argument(
+        "--engine", choices=tuple(PRESETS), help=f"a built-in engine (default: {DEFAULT_ENGINE})"
+    )
     add("--startup-s", type=float, metavar="S", help="how long a replica takes to start (default: 120)")
-    add("--replicas", type=_replicas, metavar="N", help="replicas at the start: 2, or prefill=2,decode=4 (default: the minimum)")
-    add("--routing", choices=ROUTINGS, default=ROUTINGS[0], help="of requests to replicas (default: %(default)s)")
+    add(
+        "--replicas",
+        type=_replicas,
+        metavar="N",
+        help="replicas at the start: 2, or prefill=2,decode=4 (default: the minimum)",
+    )
+    add(
+        "--routing",
+        choices=ROUTINGS,
+        default=ROUTINGS[0],
+        help="of requests to replicas (default: %(default)s)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of the working day and of routing by lot")
-    add("--set", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="any key of the configuration")
+    add(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the configuration",
+    )
     add("--json", action="store_true", help="print one JSON object")
     add("--journal", metavar="FILE", help="append every tick as a JSON line")
 
@@ -122,7 +151,9 @@ def _replicas(text: str) -> int | dict[Role, int]:
         pairs = [part.split("=") for part in text.split(",")]
         return {Role(role.strip()): _count(number) for role, number in pairs}
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of replicas: write 2, or prefill=2,decode=4") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of replicas: write 2, or prefill=2,decode=4"
+        ) from None
 
 
 def _count(text: str) -> int:
@@ -140,7 +171,9 @@ class _BudgetWatch:
 
     def note(self, explanations: Any) -> None:
         self.ticks += 1
-        self.bound += any(e.constraint in (Constraint.GPU_BUDGET, Constraint.INFEASIBLE_BUDGET) for e in explanations)
+        self.bound += any(
+            e.constraint in (Constraint.GPU_BUDGET, Constraint.INFEASIBLE_BUDGET) for e in explanations
+        )
 
     def notes(self, config: PlannerConfig) -> list[str]:
         if not self.bound:
@@ -156,7 +189,9 @@ def _notes(result: ReplayResult, deployment: Deployment) -> list[str]:
     notes = []
     if result.rejected:
         longest = min(spec.engine.longest_request_tokens for spec in deployment.roles.values())
-        notes.append(f"{result.rejected:,} requests were rejected: longer than the {longest:,} tokens of an engine")
+        notes.append(
+            f"{result.rejected:,} requests were rejected: longer than the {longest:,} tokens of an engine"
+        )
     if result.unfinished:
         notes.append(f"{result.unfinished:,} requests were given up {GRACE_S:,.0f} s after the last arrival")
     return notes

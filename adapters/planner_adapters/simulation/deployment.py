@@ -15,7 +15,7 @@ from planner_adapters.simulation.presets import PRESETS
 from planner_core import ConfigError, EngineSpec, PlannerConfig, Role
 
 DEFAULT_ENGINE = "llama-3.1-8b-fp8-h200"
-"""An 8B model on one GPU, measured: the smallest unit in which the default budget of 8 GPUs can be divided."""
+"""An 8B model on one GPU, measured: the default budget of 8 GPUs holds eight of them."""
 ASSUMED_KV_TOKENS = 500_000
 """For a profile that doesn't say: an 8B model in BF16 on 80 GB."""
 
@@ -60,10 +60,10 @@ def plan_deployment(
 ) -> Deployment:
     """What to simulate, and the configuration for it.
 
-    Capacities that the settings name in ``engines`` are those of the simulated engine too; the planner is told the
-    others. ``startup_s`` is how long a start really takes (by default what the settings, else the planner, expect);
-    ``replicas`` run at the start, by default the minimum, but at least one. :class:`~planner_core.ConfigError` has every
-    problem.
+    Capacities that the settings name in ``engines`` are those of the simulated engine too; the planner is
+    told the others. ``startup_s`` is how long a start really takes (by default what the settings, else the
+    planner, expect); ``replicas`` run at the start, by default the minimum, but at least one.
+    :class:`~planner_core.ConfigError` has every problem.
     """
     if startup_s is not None and not 0 <= startup_s < float("inf"):
         raise ConfigError(f"startup_s = {startup_s:g}: must be a finite number of at least 0")
@@ -103,6 +103,6 @@ def _counts(config: PlannerConfig, replicas: int | Mapping[Role, int] | None) ->
     strangers = [role for role in given if role not in specs]
     if strangers:
         raise ConfigError(
-            f"replicas of {', '.join(strangers)}: mode = {config.mode!r} has only {' and '.join(specs)}; name these"
+            f"replicas of {', '.join(strangers)}: mode = {config.mode!r} has {' and '.join(specs)} alone"
         )
     return {role: given.get(role, max(1, spec.min_replicas)) for role, spec in specs.items()}

@@ -16,14 +16,14 @@ PERCENTILES = (50, 95, 99)
 
 @attrs.frozen(kw_only=True, eq=False)
 class Timeline:
-    """The fleet at each tick, before what the tick decided: columns of T rows; per role, where it is a mapping."""
+    """The fleet at each tick, as it was before the decision: columns of T rows."""
 
     at_s: Floats
     ready: Mapping[Role, Ints]
     starting: Mapping[Role, Ints]
     draining: Mapping[Role, Ints]
     wanted: Mapping[Role, Ints]
-    """After the tick: what the policy asks for."""
+    """Replicas that the policy asked for, by this tick or an earlier one."""
     initial: Mapping[Role, int]
     """What ran at the start."""
 
@@ -36,8 +36,8 @@ class Timeline:
 class ReplayResult:
     """Every request's fate and every tick's fleet, and the figures that sum them up.
 
-    A request meets the SLA if it finished with TTFT ≤ target and mean ITL ≤ target; one output token has no ITL, and
-    meets it. Latencies are in ms over the requests that have them, ``None`` where none has.
+    A request meets the SLA if it finished with TTFT ≤ target and mean ITL ≤ target; one output token has no
+    ITL, and meets it. Latencies are in ms over the requests that have them, ``None`` where none has.
     """
 
     name: str
@@ -161,7 +161,10 @@ class ReplayResult:
 
     def _moves(self) -> list[Ints]:
         """Per role, the change of each decision."""
-        return [np.diff(self.timeline.wanted[role], prepend=first) for role, first in self.timeline.initial.items()]
+        return [
+            np.diff(self.timeline.wanted[role], prepend=first)
+            for role, first in self.timeline.initial.items()
+        ]
 
 
 def _percentiles(values: Floats) -> dict[str, float | None]:

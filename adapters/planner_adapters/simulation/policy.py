@@ -8,7 +8,17 @@ from typing import Protocol, TypeAlias
 import attrs
 
 from planner_adapters.environment import Measured, Order
-from planner_core import Decision, NextTick, PlannerConfig, PlannerState, Role, TickInput, first_tick, initial_state, tick
+from planner_core import (
+    Decision,
+    NextTick,
+    PlannerConfig,
+    PlannerState,
+    Role,
+    TickInput,
+    first_tick,
+    initial_state,
+    tick,
+)
 
 Rule: TypeAlias = Callable[[float, Measured], Mapping[Role, int]]
 """(now_s, measured) → replicas of the roles that are to change."""
@@ -27,12 +37,12 @@ class Policy(Protocol):
 
 
 class PlannerPolicy:
-    """The planner. Its state goes from tick to tick; with ``state`` it goes on where another one stopped."""
+    """The planner, its state carried from tick to tick."""
 
-    def __init__(self, config: PlannerConfig, state: PlannerState | None = None) -> None:
+    def __init__(self, config: PlannerConfig) -> None:
         self._config = config
-        self.state = state
-        """What the next tick will know of the past; ``None`` before the first."""
+        self.state: PlannerState | None = None
+        """What the next tick will know of the past; ``None`` before the first. May be set, to go on from."""
         self.last: tuple[TickInput, Decision] | None = None
         """The last tick, for a journal."""
 
@@ -63,7 +73,7 @@ class PlainOrder:
 
 @attrs.frozen
 class Periodic:
-    """A plain rule, asked every ``interval_s``: how a baseline is driven by the loop that drives the planner."""
+    """A plain rule, asked every ``interval_s``: how a baseline runs in the loop that drives the planner."""
 
     rule: Rule
     interval_s: float = 15.0

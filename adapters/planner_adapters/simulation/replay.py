@@ -1,4 +1,5 @@
-"""A workload against a simulated cluster, tick by tick: would this configuration keep the SLA, at what cost?"""
+"""A workload against a simulated cluster, tick by tick: would this configuration keep the SLA, at what
+cost?"""
 
 from __future__ import annotations
 
@@ -31,9 +32,10 @@ def replay(
 ) -> ReplayResult:
     """Drives ``policy`` (by default the planner with ``config``) until every request is accounted for.
 
-    ``roles`` are the engines of each role, how many there are at the start, and how long one takes to start. Requests
-    that haven't finished ``grace_s`` after the last arrival are given up: ``unfinished``. ``on_tick`` is called with the
-    simulated time after every tick. Equal arguments give equal results, but for the times they took.
+    ``roles`` are the engines of each role, how many there are at the start, and how long one takes to
+    start. Requests that haven't finished ``grace_s`` after the last arrival are given up: ``unfinished``.
+    ``on_tick`` is called with the simulated time after every tick. Equal arguments give equal results, but
+    for the times they took.
     """
     began = time.perf_counter()
     policy = PlannerPolicy(config) if policy is None else policy
@@ -62,7 +64,9 @@ def replay(
         log.note(now_s, measured["workers"], order.replicas)
         upcoming = order.next_tick
         if upcoming.at_s <= now_s:
-            raise ValueError(f"the policy wants to be asked next at {upcoming.at_s:g} s, and it is {now_s:g} s already")
+            raise ValueError(
+                f"the policy wants to be asked next at {upcoming.at_s:g} s, and it is {now_s:g} s already"
+            )
         on_tick(now_s)
     return ReplayResult(
         name=workload.name,
@@ -77,7 +81,8 @@ def replay(
 
 
 def _play(environment: SimulatedEnvironment, at_s: float, last_arrival_s: float) -> float:
-    """On to ``at_s``; after the last arrival second by second, so that the bill ends with the last request."""
+    """On to ``at_s``; after the last arrival second by second, so that the bill ends with the last
+    request."""
     cluster = environment.cluster
     now_s = environment.wait_until(max(cluster.now_s, min(at_s, last_arrival_s)))
     while now_s < at_s and cluster.num_unfinished:

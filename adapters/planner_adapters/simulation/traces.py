@@ -2,14 +2,13 @@
 
 - CSV with a header that has ``arrival_s,input_tokens,output_tokens`` (and ``prefix_hit_tokens`` if known);
 - the Azure LLM inference traces as published: CSV with ``TIMESTAMP,ContextTokens,GeneratedTokens``;
-- JSON lines as of Mooncake: ``timestamp`` (ms), ``input_length``, ``output_length`` and, if known, ``hash_ids``.
+- JSON lines as of Mooncake: ``timestamp`` (ms), ``input_length``, ``output_length``, ``hash_ids`` if known.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-import io
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
@@ -25,16 +24,16 @@ BLOCK_TOKENS = 512
 """Tokens behind one of Mooncake's hash ids."""
 
 _FORMATS = (
-    "a trace is a CSV with the header arrival_s,input_tokens,output_tokens or TIMESTAMP,ContextTokens,GeneratedTokens, "
-    "or JSON lines of timestamp, input_length, output_length"
+    "a trace is a CSV with the header arrival_s,input_tokens,output_tokens or "
+    "TIMESTAMP,ContextTokens,GeneratedTokens, or JSON lines of timestamp, input_length, output_length"
 )
 
 
 def load_workload(path: str | Path, *, block_tokens: int = BLOCK_TOKENS) -> Workload:
     """The requests of a trace file, plain or gzipped.
 
-    ``block_tokens`` is the size of the blocks behind ``hash_ids``, from which the prefix hits of an ideal, infinite
-    cache follow. :class:`WorkloadError` names file, row (1 is the file's first line) and mend.
+    ``block_tokens`` is the size of the blocks behind ``hash_ids``, from which the prefix hits of an ideal,
+    infinite cache follow. :class:`WorkloadError` names file, row (1 is the file's first line) and mend.
     """
     path = Path(path)
     try:
@@ -46,18 +45,20 @@ def load_workload(path: str | Path, *, block_tokens: int = BLOCK_TOKENS) -> Work
     except UnicodeDecodeError:
         raise WorkloadError(f"{path}: is not text; {_FORMATS}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise WorkloadError(f"{path}: is not readable as gzip ({error}); fetch or compress it again") from None
+        raise WorkloadError(
+            f"{path}: is not readable as gzip ({error}); fetch or compress it again"
+        ) from None
     except OSError as error:
         raise WorkloadError(f"{path}: can't be read ({error.strerror or error})") from None
     return rows.workload(path)
 
 
 def _open_text(path: Path) -> IO[str]:
-    raw = path.open("rb")
-    is_gzip = raw.read(2) == b"\x1f\x8b" or path.suffix == ".gz"
-    raw.seek(0)
-    binary: Any = gzip.GzipFile(fileobj=raw) if is_gzip else raw
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+    with path.open("rb") as raw:
+        is_gzip = raw.read(2) == b"\x1f\x8b" or path.suffix == ".gz"
+    if is_gzip:
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 class _Rows:
@@ -122,7 +123,8 @@ def _fill(
 ) -> None:
     targets = [rows.arrival_s, rows.inputs, rows.outputs, rows.hits]
     parsers: list[Callable[[str], Any]] = [time_of, _whole, _whole, _whole]
-    plan = [(place, parse, to.append) for (_, place), parse, to in zip(columns, parsers, targets, strict=False)]
+    appends: list[Callable[[Any], None]] = [column.append for column in targets]  # type: ignore[attr-defined]
+    plan = [(place, parse, add) for (_, place), parse, add in zip(columns, parsers, appends, strict=False)]
     note_line = rows.lines.append
     for row in reader:
         if not row:
@@ -164,12 +166,12 @@ def _explain(
     for (name, place), parse in zip(columns, parsers, strict=False):
         if place >= len(row):
             _refuse(path, line, f"has {len(row)} cells and none for {name}; complete or drop the row")
+        kind = {"TIMESTAMP": "date", "arrival_s": "number"}.get(name, "whole number of tokens")
         try:
-            array("d", [parse(row[place])])
+            array("q" if "tokens" in kind else "d", [parse(row[place])])
         except (ValueError, OverflowError):
-            kind = "a date" if name == "TIMESTAMP" else "a number" if name == "arrival_s" else "a whole number"
-            _refuse(path, line, f"{name} = {row[place]!r} is not {kind}; mend or drop the row")
-    _refuse(path, line, "has a number that is too large; mend or drop the row")
+            _refuse(path, line, f"{name} = {row[place]!r} is no {kind}; mend or drop the row")
+    raise AssertionError("a row that could not be read can be read")
 
 
 # JSON lines
@@ -196,7 +198,11 @@ def _read_jsonl(path: Path, file: IO[str], block_tokens: int) -> _Rows:
             hits = _ideal_hits(request.hash_ids or [], seen) * block_tokens
             rows.hits.append(min(hits, max(request.input_length, 0)))
         except (msgspec.MsgspecError, UnicodeError) as error:
-            _refuse(path, line, f"{_lower_first(error)}; a line is an object of timestamp, input_length, output_length")
+            _refuse(
+                path,
+                line,
+                f"{error}; a line is an object of timestamp, input_length, output_length",
+            )
         except OverflowError:
             _refuse(path, line, "has a number that is too large; mend or drop the line")
         any_hashes = any_hashes or request.hash_ids is not None
@@ -219,8 +225,3 @@ def _ideal_hits(hash_ids: list[int], seen: set[int]) -> int:
         hits += 1
     seen.update(hash_ids)
     return hits
-
-
-def _lower_first(error: Exception) -> str:
-    text = str(error)
-    return text[:1].lower() + text[1:]

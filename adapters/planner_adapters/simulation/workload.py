@@ -74,16 +74,24 @@ class Workload:
             raise WorkloadError("Workload: columns must be one-dimensional and of equal length")
         if not len(self):
             raise WorkloadError("holds no request")
-        self._refuse("arrival_s", self.arrival_s, ~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0)), _TIME)
+        self._refuse(
+            "arrival_s", self.arrival_s, ~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0)), _TIME
+        )
         self._refuse("arrival_s", self.arrival_s[:1], self.arrival_s[:1] > LATEST_START_S, _START)
         falls = np.diff(self.arrival_s, prepend=self.arrival_s[0]) < 0
-        self._refuse("arrival_s", self.arrival_s, falls, "is earlier than the row before; sort the trace by time")
+        self._refuse(
+            "arrival_s", self.arrival_s, falls, "is earlier than the row before; sort the trace by time"
+        )
         for name, least in (("input_tokens", 1), ("output_tokens", 1), ("prefix_hit_tokens", 0)):
             if name in columns:
-                self._refuse(name, columns[name], columns[name] < least, f"must be at least {least}; drop the request")
+                self._refuse(
+                    name, columns[name], columns[name] < least, f"must be at least {least}; drop the request"
+                )
         if self.prefix_hit_tokens is not None:
             beyond = self.prefix_hit_tokens > self.input_tokens
-            self._refuse("prefix_hit_tokens", self.prefix_hit_tokens, beyond, "is above the request's input_tokens")
+            self._refuse(
+                "prefix_hit_tokens", self.prefix_hit_tokens, beyond, "is above the request's input_tokens"
+            )
 
     @staticmethod
     def _refuse(name: str, column: npt.NDArray[Any], bad: npt.NDArray[np.bool_], mend: str) -> None:
@@ -106,4 +114,4 @@ class Workload:
 
 
 _TIME = "must be a finite number of at least 0"
-_START = "counts seconds from the start of the trace, and the first request must come within a day; subtract it"
+_START = "is no time since the start of the trace, where the first request comes within a day; subtract it"
