@@ -1,5 +1,7 @@
 """How many LLM-inference engines should run: one pure function, ``tick(TickInput) -> Decision``."""
 
+from __future__ import annotations
+
 from planner_core._tick import first_tick, initial_state, tick
 from planner_core.config import (
     EngineSpec,

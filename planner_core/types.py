@@ -22,7 +22,7 @@ def _batches(fpm: Mapping[Role, Any]) -> dict[Role, FpmBatch]:
     return {Role(role): FpmBatch.of(records) for role, records in fpm.items() if records is not None}
 
 
-def _counts(workers: Mapping[Role, WorkerCounts]) -> dict[Role, WorkerCounts]:
+def _counts(workers: Mapping[Role, WorkerCounts | None]) -> dict[Role, WorkerCounts]:
     return {Role(role): counts for role, counts in workers.items() if counts is not None}
 
 

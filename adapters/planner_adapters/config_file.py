@@ -63,10 +63,12 @@ class Settings:
             raise ConfigError(self._with_origin(problem) for problem in error.problems) from None
 
     def _with_origin(self, problem: str) -> str:
-        named = [key for key in self.values if re.search(rf"(?<![\w.-]){re.escape(key)}(?![\w.-])", problem)]
+        named = [
+            key for key in self.values if re.search(rf"(?<![\w.-]){re.escape(str(key))}(?![\w.-])", problem)
+        ]
         if not named:
             return f"{self.file}: {problem}" if self.file else problem
-        first = min(named, key=lambda key: (problem.index(key), -len(key)))
+        first = min(named, key=lambda key: (problem.index(str(key)), -len(str(key))))
         return f"{self.origins[first]}: {problem}" if first in self.origins else problem
 
 
@@ -94,8 +96,8 @@ def read_value(text: str) -> Any:
         return text
 
 
-def _place(key: str) -> str:
-    normal = key.removeprefix("--").replace("-", "_")
+def _place(key: Any) -> str:
+    normal = str(key).removeprefix("--").replace("-", "_")
     return _PLACE.get(normal, normal)
 
 
@@ -118,7 +120,7 @@ def _flat(mapping: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
                 if isinstance(fields, Mapping):
                     yield from ((f"engines.{role}.{field}", inner) for field, inner in fields.items())
                 else:
-                    yield key, {role: fields}
+                    yield f"engines.{role}", fields
         else:
             yield key, value
 
@@ -142,13 +144,16 @@ def _of_file(file: Path) -> Settings:
         content = {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file}: holds a {type(content).__name__}; write a mapping of keys to values")
+    values: dict[Any, Any] = {}
     try:
-        values = dict(_flat(content))
+        for key, value in _flat(content):
+            if values.setdefault(key, value) != value:
+                raise ConfigError(f"{file}: {key} is {values[key]!r} and {value!r}; keep one")
     except RecursionError:  # an alias to a node around it
         raise ConfigError(f"{file}: holds itself") from None
     return Settings(
         values=values,
-        origins={key: f"{file}:{lines[key]}" if key in lines else str(file) for key in values},
+        origins={key: f"{file}:{lines[str(key)]}" if str(key) in lines else str(file) for key in values},
         file=file,
     )
 

@@ -70,8 +70,13 @@ def _ids(values: Any) -> npt.NDArray[np.str_]:
     return ids
 
 
-def _number_column() -> Any:
-    return attrs.field(default=0.0, eq=_same_with_nan)
+def _as_given(values: Any) -> Any:
+    """For type checkers: a column may be given as anything that numpy turns into one."""
+    return values
+
+
+def _number_column(**default: float) -> Any:
+    return attrs.field(**default, converter=_as_given, eq=_same_with_nan)
 
 
 def _derived() -> Any:
@@ -87,21 +92,21 @@ class FpmBatch:
     """
 
     worker_id: npt.NDArray[np.str_] = attrs.field(converter=_ids, eq=_same)
-    dp_rank: Ints = attrs.field(default=0, eq=_same)
-    wall_time_s: Floats = attrs.field(eq=_same_with_nan)
-    num_prefill: Floats = _number_column()
-    prefill_tokens: Floats = _number_column()
-    prefill_kv_tokens: Floats = _number_column()
-    var_prefill_length: Floats = _number_column()
-    num_decode: Floats = _number_column()
-    decode_kv_tokens: Floats = _number_column()
-    var_decode_kv_tokens: Floats = _number_column()
-    queued_num_prefill: Floats = _number_column()
-    queued_prefill_tokens: Floats = _number_column()
-    queued_var_prefill_length: Floats = _number_column()
-    queued_num_decode: Floats = _number_column()
-    queued_decode_kv_tokens: Floats = _number_column()
-    queued_var_decode_kv_tokens: Floats = _number_column()
+    dp_rank: Ints = _number_column(default=0)
+    wall_time_s: Floats = _number_column()
+    num_prefill: Floats = _number_column(default=0.0)
+    prefill_tokens: Floats = _number_column(default=0.0)
+    prefill_kv_tokens: Floats = _number_column(default=0.0)
+    var_prefill_length: Floats = _number_column(default=0.0)
+    num_decode: Floats = _number_column(default=0.0)
+    decode_kv_tokens: Floats = _number_column(default=0.0)
+    var_decode_kv_tokens: Floats = _number_column(default=0.0)
+    queued_num_prefill: Floats = _number_column(default=0.0)
+    queued_prefill_tokens: Floats = _number_column(default=0.0)
+    queued_var_prefill_length: Floats = _number_column(default=0.0)
+    queued_num_decode: Floats = _number_column(default=0.0)
+    queued_decode_kv_tokens: Floats = _number_column(default=0.0)
+    queued_var_decode_kv_tokens: Floats = _number_column(default=0.0)
 
     table: Floats = _derived()
     """All numeric columns, shape (columns, rows), in the order of ``NUMBERS``."""
@@ -166,11 +171,12 @@ class FpmBatch:
         if isinstance(records, Mapping):
             rows = [(*engine, *_record(record)[2:]) for engine, record in records.items()]
         else:
-            rows = [_record(record) for record in records]
+            rows = list(map(_record, records))
         if not rows:
             return EMPTY_BATCH
         ids, ranks, *columns = zip(*rows, strict=True)
-        return cls(worker_id=ids, dp_rank=ranks, **dict(zip(NUMBERS, columns, strict=True)))
+        numbers: dict[str, Any] = dict(zip(NUMBERS, columns, strict=True))
+        return cls(worker_id=ids, dp_rank=ranks, **numbers)
 
     def __len__(self) -> int:
         return len(self.worker_id)

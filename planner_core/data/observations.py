@@ -19,10 +19,14 @@ def _ages(values: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def _ages_are_possible(instance: object, attribute: attrs.Attribute[tuple[float, ...]], ages: tuple[float, ...]) -> None:
+def _ages_are_possible(
+    instance: object, attribute: attrs.Attribute[tuple[float, ...]], ages: tuple[float, ...]
+) -> None:
     for age in ages:
         if not (math.isfinite(age) and age >= 0):
-            raise ObservationError(f"WorkerCounts.starting_ages_s holds {age!r}: ages are finite and at least 0")
+            raise ObservationError(
+                f"WorkerCounts.starting_ages_s holds {age!r}: ages are finite and at least 0"
+            )
 
 
 def _none_if_zero(value: float | None) -> float | None:
@@ -36,9 +40,13 @@ class WorkerCounts:
 
     ready: int = attrs.field(validator=measured_number(whole=True, least=0))
     """Replicas that serve requests."""
-    expected: int | None = attrs.field(default=None, validator=measured_number(whole=True, least=0, optional=True))
+    expected: int | None = attrs.field(
+        default=None, validator=measured_number(whole=True, least=0, optional=True)
+    )
     """Replicas that the environment is asked to run (its desired count); ``None``: not known."""
-    starting_ages_s: tuple[float, ...] = attrs.field(default=(), converter=_ages, validator=_ages_are_possible)
+    starting_ages_s: tuple[float, ...] = attrs.field(
+        default=(), converter=_ages, validator=_ages_are_possible
+    )
     """For each replica that is on its way: seconds since its start was asked for."""
     draining: int = attrs.field(default=0, validator=measured_number(whole=True, least=0))
     """Replicas that finish their last requests; they take no new ones and count as no capacity."""
@@ -64,7 +72,9 @@ class TrafficObservation:
     """Standard deviation of the input tokens, where it is measured."""
     osl_std: float | None = attrs.field(default=None, validator=measured_number(least=0, optional=True))
     """Standard deviation of the output tokens, where it is measured."""
-    kv_hit_rate: float | None = attrs.field(default=None, validator=measured_number(least=0, most=1, optional=True))
+    kv_hit_rate: float | None = attrs.field(
+        default=None, validator=measured_number(least=0, most=1, optional=True)
+    )
     """Share of the input tokens that the prefix cache served."""
     accept_length: float | None = attrs.field(default=None, validator=measured_number(above=0, optional=True))
     """Tokens per decode iteration and request under speculative decoding; 1 without it."""
@@ -76,4 +86,6 @@ class ObservedLatencies:
 
     ttft_ms: float | None = attrs.field(default=None, validator=measured_number(least=0, optional=True))
     itl_ms: float | None = attrs.field(default=None, validator=measured_number(least=0, optional=True))
-    request_duration_s: float | None = attrs.field(default=None, validator=measured_number(least=0, optional=True))
+    request_duration_s: float | None = attrs.field(
+        default=None, validator=measured_number(least=0, optional=True)
+    )

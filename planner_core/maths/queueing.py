@@ -29,9 +29,7 @@ def wait_s(service_s: Floats, utilisation: Floats, *, cv2: float, quantile: floa
     return np.where(utilisation < 1, wait, np.inf)
 
 
-def utilisation_for_wait(
-    service_s: float, target_s: float, *, cv2: float, quantile: float | None
-) -> float:
+def utilisation_for_wait(service_s: float, target_s: float, *, cv2: float, quantile: float | None) -> float:
     """Largest utilisation at which the wait (mean, or its quantile) is at most ``target_s``; in [0, 1)."""
     spread_s = service_s * (1 + cv2) / 2
     if target_s <= 0:
@@ -44,5 +42,7 @@ def utilisation_for_wait(
     low, high = 1 - quantile, 1.0
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if math.log(middle / (1 - quantile)) <= room * (1 - middle) else (low, middle)
+        low, high = (
+            (middle, high) if math.log(middle / (1 - quantile)) <= room * (1 - middle) else (low, middle)
+        )
     return low

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
@@ -19,8 +19,8 @@ from planner_core.data.roles import Role
 from planner_core.maths.queueing import utilisation_for_wait, wait_s
 from planner_core.perf import BatchLoad
 
-Iteration: TypeAlias = Callable[[BatchLoad], Floats]
-"""Mean duration in seconds of passes with this work."""
+Iteration: TypeAlias = Callable[[BatchLoad], Any]
+"""Mean duration in seconds of passes with this work: a float for floats, else an array."""
 
 DEFAULT_BATCHED_TOKENS = 8192
 """Chunk size where the engine's isn't known."""
@@ -103,18 +103,18 @@ class Curve:
 
 def prefill_s(
     iteration: Iteration,
-    tokens: Floats,
+    tokens: Floats | float,
     shape: RequestShape,
     chunk: float,
     num_decode: Floats | float = 0.0,
     decode_kv_tokens: Floats | float = 0.0,
-) -> Floats:
-    """Time to compute ``tokens`` fresh prompt tokens in chunks, beside running decodes. Arrays broadcast.
+) -> Any:
+    """Time to compute ``tokens`` fresh prompt tokens in chunks, beside running decodes; floats or arrays.
 
     Constant in the number of chunks: all but the last take equally long.
     """
 
-    def passes(size: Floats | float) -> Floats:
+    def passes(size: Floats | float) -> Any:
         return iteration(
             BatchLoad(
                 prefill_tokens=size,
@@ -124,7 +124,7 @@ def prefill_s(
             )
         )
 
-    full = np.floor(tokens / chunk)
+    full = tokens // chunk
     rest = tokens - full * chunk
     return full * passes(chunk) + (rest > 0) * passes(rest)
 
@@ -134,10 +134,14 @@ def chunk_tokens(spec: EngineSpec) -> float:
     return float(spec.max_num_batched_tokens or DEFAULT_BATCHED_TOKENS)
 
 
-def curve(role: Role, iteration: Iteration, spec: EngineSpec, shape: RequestShape, quantile: float | None) -> Curve:
+def curve(
+    role: Role, iteration: Iteration, spec: EngineSpec, shape: RequestShape, quantile: float | None
+) -> Curve:
     """How TTFT and ITL of one engine grow with its load, up to what its memory and batch limits hold."""
-    return _prefill_curve(iteration, spec, shape, quantile) if role is Role.PREFILL else _batch_curve(
-        role, iteration, spec, shape, quantile
+    return (
+        _prefill_curve(iteration, spec, shape, quantile)
+        if role is Role.PREFILL
+        else _batch_curve(role, iteration, spec, shape, quantile)
     )
 
 
@@ -171,9 +175,11 @@ def capacity(curve: Curve, ttft_ms: float, itl_ms: float) -> Capacity:
     )
 
 
-def _prefill_curve(iteration: Iteration, spec: EngineSpec, shape: RequestShape, quantile: float | None) -> Curve:
+def _prefill_curve(
+    iteration: Iteration, spec: EngineSpec, shape: RequestShape, quantile: float | None
+) -> Curve:
     chunk, fresh = chunk_tokens(spec), max(shape.fresh_isl, 1.0)
-    lone_s, chunk_s = prefill_s(iteration, np.array([fresh, chunk]), shape, chunk).tolist()
+    lone_s, chunk_s = (float(prefill_s(iteration, tokens, shape, chunk)) for tokens in (fresh, chunk))
     return Curve(
         batch=np.empty(0),
         rps=None,
@@ -231,12 +237,14 @@ def _batch_curve(
     ttft_ms, lone_s, fits = None, 0.0, len(batch)
     if role is Role.AGG:
         chunk = chunk_tokens(spec)
-        own_s = prefill_s(iteration, np.array(max(shape.fresh_isl, 1.0)), shape, chunk, batch, kv_tokens)
+        own_s = prefill_s(iteration, max(shape.fresh_isl, 1.0), shape, chunk, batch, kv_tokens)
         lone_s = float(own_s[0])
         # A prompt waits for half the pass that runs, then behind other prompts, then for its own passes.
         ttft_s = duration_s / 2 + own_s
         if rps is not None and tokens is not None:
-            busy = rps * np.maximum(own_s - iteration(BatchLoad(num_decode=batch, decode_kv_tokens=kv_tokens)), 0.0)
+            busy = rps * np.maximum(
+                own_s - iteration(BatchLoad(num_decode=batch, decode_kv_tokens=kv_tokens)), 0.0
+            )
             ttft_s = ttft_s + wait_s(own_s, busy, cv2=shape.isl_cv2, quantile=quantile)
             fits = int(np.count_nonzero(tokens + batch <= chunk))
         ttft_ms = ttft_s * 1e3

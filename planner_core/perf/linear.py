@@ -85,7 +85,7 @@ class Linear:
     min_observations: int = attrs.field(default=5, validator=config_number(whole=True, least=1))
 
     def __attrs_post_init__(self) -> None:
-        import scipy.optimize  # noqa: F401  # here, so that no tick ever waits for the import
+        pass  # here, so that no tick ever waits for the import
 
     def init(self) -> LinearState:
         """No pass seen."""
@@ -97,12 +97,23 @@ class Linear:
         if num_new == 0:
             return state
         new = np.empty((FEATURES, num_new))
-        columns = (batch.wall_time_s, batch.prefill_tokens, pairs(batch), batch.num_decode, batch.decode_kv_tokens)
+        columns = (
+            batch.wall_time_s,
+            batch.prefill_tokens,
+            pairs(batch),
+            batch.num_decode,
+            batch.decode_kv_tokens,
+        )
         for row, column in zip(new, columns, strict=True):
             row[:] = column if num_new == len(batch) else column[batch.learnable]
         num_seen = state.num_seen + num_new
         pending = np.concatenate((state.pending, new), axis=1)
-        if state.fitted and num_seen > self.max_samples and self._agrees(state, new) and not self._is_much(pending):
+        if (
+            state.fitted
+            and num_seen > self.max_samples
+            and self._agrees(state, new)
+            and not self._is_much(pending)
+        ):
             return LinearState(
                 samples=state.samples,
                 pending=pending,
@@ -117,17 +128,21 @@ class Linear:
             return LinearState(samples=samples, num_seen=num_seen)
         start, rounds = (state.coefficients, 1) if state.fitted else (None, FIRST_FIT_ROUNDS)
         coefficients, spread = _fit(samples, start, rounds)
-        return LinearState(samples=samples, coefficients=coefficients, spread=spread, num_seen=num_seen, fitted=True)
+        return LinearState(
+            samples=samples, coefficients=coefficients, spread=spread, num_seen=num_seen, fitted=True
+        )
 
     def iteration_s(self, state: LinearState, load: BatchLoad) -> Estimate | None:
         """Mean and spread of the duration; ``None`` before ``min_observations`` passes."""
         if not state.fitted:
             return None
-        mean_s = _mean_s(state, load.prefill_tokens, load.prefill_pairs, load.num_decode, load.decode_kv_tokens)
+        mean_s = _mean_s(
+            state, load.prefill_tokens, load.prefill_pairs, load.num_decode, load.decode_kv_tokens
+        )
         return Estimate(mean_s=mean_s, std_s=state.spread * mean_s)
 
     def _is_much(self, pending: Floats) -> bool:
-        return 2 * pending.shape[1] >= self.max_samples
+        return len(pending[0]) >= self.max_samples
 
     def _agrees(self, state: LinearState, new: Floats) -> bool:
         """Whether most new passes took as long as expected, so that the fit can wait for more of them."""
@@ -138,11 +153,11 @@ class Linear:
 
 def _mean_s(
     state: LinearState,
-    prefill_tokens: Floats | float,
-    prefill_pairs: Floats | float,
-    num_decode: Floats | float,
-    decode_kv_tokens: Floats | float,
-) -> Floats | float:
+    prefill_tokens: Any,
+    prefill_pairs: Any,
+    num_decode: Any,
+    decode_kv_tokens: Any,
+) -> Any:
     overhead, per_token, per_pair, per_request, per_kv_token = state.coefficients.tolist()
     prefill_s = per_token * prefill_tokens + per_pair * prefill_pairs
     return overhead + prefill_s + per_request * num_decode + per_kv_token * decode_kv_tokens

@@ -25,11 +25,14 @@ def keep(axes: Floats, max_samples: int, num_buckets: int) -> Ints | slice:
     order = newest_first.argsort(kind="stable")
     ordered = newest_first[order]
     newer_in_bucket = np.arange(rows) - ordered.searchsorted(ordered)
-    cost = np.empty(rows, np.int64)  # what a crowded bucket's older samples cost most; ties: the older one goes
+    cost = np.empty(
+        rows, np.int64
+    )  # what a crowded bucket's older samples cost most; ties: the older one goes
     cost[order] = newer_in_bucket * rows + order
     kept = cost.argpartition(max_samples)[:max_samples]
     kept.sort()
-    return rows - 1 - kept[::-1]
+    in_order: Ints = rows - 1 - kept[::-1]
+    return in_order
 
 
 def _bucket(axes: Floats, num_buckets: int) -> Ints:

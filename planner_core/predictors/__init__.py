@@ -1,5 +1,7 @@
 """Predictors of the slow loop: what the traffic will be."""
 
+from __future__ import annotations
+
 from planner_core.predictors.constant import Constant, ConstantState
 from planner_core.predictors.protocol import Forecast, Predictor
 

@@ -64,7 +64,12 @@ class Fleet:
 
 
 def take_stock(
-    memory: FleetMemory, spec: EngineSpec, counts: WorkerCounts | None, batch: FpmBatch, now_s: float, patience_s: float
+    memory: FleetMemory,
+    spec: EngineSpec,
+    counts: WorkerCounts | None,
+    batch: FpmBatch,
+    now_s: float,
+    patience_s: float,
 ) -> Fleet:
     """The fleet as it is known now."""
     reporting, startup_s = batch.num_workers, startup_time_s(memory, spec)
@@ -95,7 +100,9 @@ def take_stock(
         stuck=pending - starting,
         desired=ready + pending,
         reporting=reporting,
-        missing_s=(0.0 if memory.mismatch_since_s is None else now_s - memory.mismatch_since_s) if missing else None,
+        missing_s=(0.0 if memory.mismatch_since_s is None else now_s - memory.mismatch_since_s)
+        if missing
+        else None,
         startup_s=startup_s,
     )
 

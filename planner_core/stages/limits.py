@@ -17,7 +17,6 @@ from planner_core.config import EngineSpec, Limits
 from planner_core.data.reasons import Constraint
 from planner_core.data.roles import Role
 
-
 LEVEL_STEPS = 64
 """Halvings of the level to which roles are raised: as fine as a float is."""
 
@@ -87,12 +86,16 @@ def _at_least(claims: Mapping[Role, Claim], fitted: dict[Role, Fitted], limits: 
     weight = {role: 1 / cost[role] for role in cost}
     replicas = _raise(base, top, weight, cost, limits.min_gpus)
     most = _or(limits.max_gpus, limits.min_gpus + max(cost.values()))
-    for role in sorted(replicas, key=lambda r: replicas[r] * cost[r]):  # one whole replica beyond, where it must be
+    for role in sorted(
+        replicas, key=lambda r: replicas[r] * cost[r]
+    ):  # one whole replica beyond, where it must be
         used = _gpus(replicas, cost)
         if used < limits.min_gpus and replicas[role] < top[role] and used + cost[role] <= most:
             replicas[role] += 1
     return {
-        role: f if replicas[role] == f.replicas else Fitted(replicas=replicas[role], constraint=Constraint.MIN_GPUS)
+        role: f
+        if replicas[role] == f.replicas
+        else Fitted(replicas=replicas[role], constraint=Constraint.MIN_GPUS)
         for role, f in fitted.items()
     }
 
@@ -104,7 +107,9 @@ def _at_most(claims: Mapping[Role, Claim], fitted: dict[Role, Fitted], limits: L
         return fitted
     cost = {role: claim.spec.num_gpus for role, claim in claims.items()}
     wishes = {role: f.replicas for role, f in fitted.items() if f.replicas is not None}
-    reserved = _gpus({role: claim.spec.min_replicas for role, claim in claims.items() if role not in wishes}, cost)
+    reserved = _gpus(
+        {role: claim.spec.min_replicas for role, claim in claims.items() if role not in wishes}, cost
+    )
     room = budget - reserved
     if _gpus(wishes, cost) <= room:
         return fitted
@@ -126,7 +131,11 @@ def _at_most(claims: Mapping[Role, Claim], fitted: dict[Role, Fitted], limits: L
 
 
 def _raise(
-    base: Mapping[Role, int], top: Mapping[Role, int], weight: Mapping[Role, float], cost: Mapping[Role, int], room: int
+    base: Mapping[Role, int],
+    top: Mapping[Role, int],
+    weight: Mapping[Role, float],
+    cost: Mapping[Role, int],
+    room: int,
 ) -> dict[Role, int]:
     """Replicas from ``base`` up to ``top`` for at most ``room`` GPUs, next always to the lowest replicas ÷ weight.
 

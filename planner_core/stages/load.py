@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import attrs
 import numpy as np
 
 from planner_core.config import EngineSpec, LoadScaling, SlaTargets
-from planner_core.data.fpm import ROW_OF, Bools, Floats, FpmBatch
+from planner_core.data.fpm import ROW_OF, Floats, FpmBatch
 from planner_core.data.reasons import Counterfactual, LoadReason
 from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
@@ -29,21 +29,23 @@ BUSY_SHARE = 0.7
 """Engines at work on prompts, per engine that stays, where arrivals aren't known."""
 ROUNDING = 1e-9
 
+Amount = TypeVar("Amount")
 
-class Work(NamedTuple):
-    """What engines have in hand: arrays of shape (engines,), or the sums over engines."""
 
-    queued_tokens: Floats | float
+class Work(NamedTuple, Generic[Amount]):
+    """What engines have in hand: arrays of shape (engines,), or floats, the sums over engines."""
+
+    queued_tokens: Amount
     """Fresh prompt tokens that wait: without what the prefix cache is expected to serve."""
-    queued_prompts: Floats | float
-    prefill_tokens: Floats | float
+    queued_prompts: Amount
+    prefill_tokens: Amount
     """Prompt tokens per pass, over the engine's latest passes; 0 where it idles."""
-    num_decode: Floats | float
+    num_decode: Amount
     """Requests that decode or wait to."""
-    kv_tokens: Floats | float
+    kv_tokens: Amount
     """Their KV tokens."""
 
-    def times(self, factor: Floats | float) -> Work:
+    def times(self, factor: Any) -> Work[Any]:
         """All of it, ``factor`` times."""
         return Work(*(amount * factor for amount in self))
 
@@ -52,9 +54,9 @@ class Work(NamedTuple):
 class Reports:
     """The work in hand as the engines of a role last said."""
 
-    each: Work
+    each: Work[Floats]
     """Per known engine."""
-    all: Work
+    all: Work[float]
     """Summed over the known engines."""
     num_busy: float
     """Engines whose latest pass computed prompts."""
@@ -77,9 +79,9 @@ class Situation:
     curve: Curve
     within: Capacity
     """What one engine carries within the SLA."""
-    work: Work
+    work: Work[Floats]
     """Per known engine."""
-    all_work: Work
+    all_work: Work[float]
     """Over all engines: each silent ready replica is taken to have as much as the others."""
     busy_replicas: float
     """Replicas whose latest pass computed prompts; silent ones in proportion."""
@@ -96,10 +98,10 @@ class Situation:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Latency:
-    """TTFT and ITL of the next request on each engine, in ms; ``None`` where the role has no such latency."""
+    """TTFT and ITL of the next request in ms, of each engine or of a mean one; ``None`` where the role has none."""
 
-    ttft_ms: Floats | None
-    itl_ms: Floats | None
+    ttft_ms: Any
+    itl_ms: Any
 
     @property
     def highest_ttft_ms(self) -> float | None:
@@ -115,8 +117,8 @@ class Latency:
         """Whether every engine misses the same target."""
         return _all(self.ttft_ms, sla.ttft_ms) or _all(self.itl_ms, sla.itl_ms)
 
-    def within(self, ttft_ms: float, itl_ms: float) -> Bools:
-        """Which engines keep both targets."""
+    def within(self, ttft_ms: float, itl_ms: float) -> Any:
+        """Which engines keep both targets: a bool, or one for each."""
         pairs = ((self.ttft_ms, ttft_ms), (self.itl_ms, itl_ms))
         keeps = [ms <= target_ms for ms, target_ms in pairs if ms is not None]
         return keeps[0] & keeps[1] if len(keeps) == 2 else keeps[0]
@@ -136,7 +138,7 @@ def reports_of(role: Role, batch: FpmBatch, kv_hit_rate: float, metric_samples: 
     return Reports(each=each, all=every, num_busy=num_busy)
 
 
-def _work(columns: Sequence[Any] | Floats, kv_hit_rate: float) -> Work:
+def _work(columns: Sequence[Any] | Floats, kv_hit_rate: float) -> Work[Any]:
     """Work from the columns of passes, or from their sums."""
     return Work(
         queued_tokens=columns[ROW_OF["queued_prefill_tokens"]] * (1 - kv_hit_rate),
@@ -160,14 +162,14 @@ def _prompt_tokens_per_pass(batch: FpmBatch, metric_samples: int) -> Floats:
     return mean
 
 
-def shape_from_work(every: Work) -> tuple[float | None, float | None]:
+def shape_from_work(every: Work[float]) -> tuple[float | None, float | None]:
     """Mean length of waiting prompts and mean context of decodes: what engines alone tell of the requests."""
     isl = max(1.0, every.queued_tokens / every.queued_prompts) if every.queued_prompts else None
     context = max(1.0, every.kv_tokens / every.num_decode) if every.num_decode else None
     return isl, context
 
 
-def latency(s: Situation, work: Work) -> Latency:
+def latency(s: Situation, work: Work[Any]) -> Latency:
     """TTFT and ITL of the next request on engines with this much work each."""
     shape = s.curve.shape
     ttft_ms = itl_ms = None
@@ -182,7 +184,7 @@ def latency(s: Situation, work: Work) -> Latency:
             prefill_tokens=work.prefill_tokens,
             prefill_pairs=work.prefill_tokens * shape.pairs_per_token,
         )
-        itl_ms = np.asarray(s.iteration(joined) * (1e3 / shape.accept_length))
+        itl_ms = s.iteration(joined) * (1e3 / shape.accept_length)
     return Latency(ttft_ms=ttft_ms, itl_ms=itl_ms)
 
 
@@ -196,7 +198,9 @@ def wish(s: Situation, now: Latency) -> Wish:
         reason = LoadReason.SLA_UNREACHABLE
         best = f"{within.unreachable.upper()} of {within.best_ms:.4g} ms"
         notes = (f"a lone request has a {best} on this engine: more replicas can't help", *notes)
-    return Wish(need=need, reason=reason, numbers=_numbers(s, now), counterfactuals=_counterfactuals(s), notes=notes)
+    return Wish(
+        need=need, reason=reason, numbers=_numbers(s, now), counterfactuals=_counterfactuals(s), notes=notes
+    )
 
 
 def _sized_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
@@ -240,7 +244,9 @@ def _needed(s: Situation, within: Capacity, now: Latency) -> int:
     if s.role.prefills and s.curve.saturated_rps is not None:
         saturated_rps = s.curve.saturated_rps * s.engines_per_replica
         waiting = s.all_work.queued_tokens / max(s.curve.shape.fresh_isl, 1.0)
-        needs[-1] += max(0.0, waiting - _harmless_backlog(s, saturated_rps)) / (saturated_rps * s.loop.drain_s)
+        needs[-1] += max(0.0, waiting - _harmless_backlog(s, saturated_rps)) / (
+            saturated_rps * s.loop.drain_s
+        )
     if s.role.decodes and s.spec.max_kv_tokens is not None:
         needs.append(s.all_work.kv_tokens / (KV_FILL * s.spec.max_kv_tokens * s.engines_per_replica))
     return math.ceil(max(needs) - ROUNDING)
@@ -279,14 +285,15 @@ def _harmless_backlog(s: Situation, saturated_rps: float) -> float:
 
 def _smallest_that_keeps(s: Situation, least: int, most: int, ttft_ms: float, itl_ms: float) -> int | None:
     """The smallest fleet from ``least`` to ``most`` replicas whose engines keep the targets with the work of all."""
-    for replicas in (np.array([float(least)]), np.arange(least + 1.0, most + 1.0)):  # mostly, the first one does
-        if len(replicas):
-            after = latency(s, s.all_work.times(1 / (replicas * s.engines_per_replica)))
-            keeps = after.within(ttft_ms, itl_ms)
-            first = int(keeps.argmax())
-            if keeps[first]:
-                return int(replicas[first])
-    return None
+
+    def keeps(replicas: Any) -> Any:
+        after = latency(s, s.all_work.times(1 / (replicas * s.engines_per_replica)))
+        return after.within(ttft_ms, itl_ms)
+
+    if keeps(least):  # as it mostly does
+        return least
+    kept = np.flatnonzero(keeps(np.arange(least + 1, most + 1)))
+    return least + 1 + int(kept[0]) if len(kept) else None
 
 
 def _all(values: Floats | None, target: float) -> bool:
@@ -311,14 +318,14 @@ def _numbers(s: Situation, now: Latency) -> dict[str, float]:
 
 
 def _counterfactuals(s: Situation) -> tuple[Counterfactual, ...]:
-    """The work above which one replica more would be asked for."""
-    within = s.within
-    if s.loop.step == "unit":
+    """The amounts above which one replica more would be asked for, where the arrivals are known."""
+    if s.loop.step == "unit" or not s.arrivals_rps or not s.within.rps or s.curve.saturated_rps is None:
         return ()
-    if not s.role.prefills or within.rps is None or s.curve.saturated_rps is None:
-        return ()
+    spare = s.total - s.arrivals_rps / (s.within.rps * s.engines_per_replica) - _decode_excess(s, s.within)
+    if not s.role.prefills:
+        most_rps = s.arrivals_rps + spare * s.within.rps * s.engines_per_replica
+        return (Counterfactual(quantity="arrivals_rps", above=True, value=most_rps, change=1),)
     saturated_rps = s.curve.saturated_rps * s.engines_per_replica
-    spare = s.total - (s.arrivals_rps or 0.0) / (within.rps * s.engines_per_replica)
     waiting = spare * saturated_rps * s.loop.drain_s + _harmless_backlog(s, saturated_rps)
     tokens = max(0.0, waiting * max(s.curve.shape.fresh_isl, 1.0))
     return (Counterfactual(quantity="queued_prefill_tokens", above=True, value=tokens, change=1),)

@@ -50,7 +50,10 @@ def due(schedule: ScheduleState, config: PlannerConfig, now_s: float) -> Due:
         and now_s >= schedule.next_load_s - _merge_s(_fast_interval_s(config)),
         throughput=advanced
         and slow is not None
-        and (schedule.next_throughput_s is None or now_s >= schedule.next_throughput_s - _merge_s(slow.interval_s)),
+        and (
+            schedule.next_throughput_s is None
+            or now_s >= schedule.next_throughput_s - _merge_s(slow.interval_s)
+        ),
     )
 
 
@@ -76,7 +79,10 @@ def next_tick(schedule: ScheduleState, config: PlannerConfig) -> NextTick:
     throughput = slow is not None and slow_s - at_s <= _merge_s(slow.interval_s)
     fast = schedule.next_load_s - at_s <= _merge_s(_fast_interval_s(config))
     needs: set[Need] = {"workers", "fpm"}
-    if config.target == "sla" and (throughput or config.load_loop is not None):
+    wakes = any(
+        spec.min_replicas == 0 for spec in config.engines.values()
+    )  # a fleet of zero is woken by arrivals
+    if throughput or (config.load_loop is not None and (wakes or config.target == "sla")):
         needs.add("traffic")
     return NextTick(
         at_s=at_s,

@@ -62,7 +62,9 @@ def rule_for(role: Role, config: PlannerConfig) -> Rule | str:
             return "context_length"
         up, down = (0.1, 0.0) if target == "latency" else (1.0, 0.1)
         unit = float(spec.context_length)
-        return Rule(quantity="queued_prefill_tokens", unit=unit, up=up, down=down, up_at=True, down_at=down == 0)
+        return Rule(
+            quantity="queued_prefill_tokens", unit=unit, up=up, down=down, up_at=True, down_at=down == 0
+        )
     if spec.max_kv_tokens is None:
         return "max_kv_tokens"
     if own is not None and target == "load":
@@ -85,7 +87,14 @@ def use_of(role: Role, batch: FpmBatch, rule: Rule) -> Floats:
 
 
 def wish(
-    role: Role, config: PlannerConfig, batch: FpmBatch, *, total: int, coverage: float, starting: int, unit_step: bool
+    role: Role,
+    config: PlannerConfig,
+    batch: FpmBatch,
+    *,
+    total: int,
+    coverage: float,
+    starting: int,
+    unit_step: bool,
 ) -> Wish:
     """Replicas of one role by its thresholds; ``total`` run or start, of which ``coverage`` × the known ones serve."""
     rule = rule_for(role, config)
@@ -98,8 +107,12 @@ def wish(
     highest = float(use.max())
     mean = work / total if total else math.inf
     numbers = {f"highest_{rule.quantity}": highest * rule.unit, "use": mean}
-    grow_at = Counterfactual(quantity=f"highest_{rule.quantity}", above=True, value=rule.up * rule.unit, change=1)
-    shrink_at = Counterfactual(quantity=f"highest_{rule.quantity}", above=False, value=rule.down * rule.unit, change=-1)
+    grow_at = Counterfactual(
+        quantity=f"highest_{rule.quantity}", above=True, value=rule.up * rule.unit, change=1
+    )
+    shrink_at = Counterfactual(
+        quantity=f"highest_{rule.quantity}", above=False, value=rule.down * rule.unit, change=-1
+    )
     if rule.over(use):
         need = max(math.ceil(work / rule.up), total)
         skewed = mean < rule.down and not unit_step
@@ -122,7 +135,9 @@ def wish(
         if need < total:
             return Wish(need=need, reason=LoadReason.SCALE_DOWN, numbers=numbers, counterfactuals=(grow_at,))
         return Wish(need=total, reason=LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION, numbers=numbers)
-    return Wish(need=total, reason=LoadReason.NO_CHANGE, numbers=numbers, counterfactuals=(grow_at, shrink_at))
+    return Wish(
+        need=total, reason=LoadReason.NO_CHANGE, numbers=numbers, counterfactuals=(grow_at, shrink_at)
+    )
 
 
 def _smallest(
@@ -136,7 +151,9 @@ def _smallest(
         at_work = float(np.count_nonzero(batch.prefill_tokens[rows])) * coverage / per_replica
         needs.append(math.ceil(at_work / BUSY_SHARE))
     if role.decodes and spec.max_num_seqs is not None:
-        requests = float(batch.num_decode[rows].sum() + batch.queued_num_decode[rows].sum()) * coverage / per_replica
+        requests = (
+            float(batch.num_decode[rows].sum() + batch.queued_num_decode[rows].sum()) * coverage / per_replica
+        )
         needs.append(math.ceil(requests / (BUSY_SHARE * spec.max_num_seqs)))
     if batch.wall_time_s[rows].any() or work:
         needs.append(total - max(1, int(LARGEST_SHRINKAGE * total)))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from planner_adapters.config_file import read_settings, read_value
 from planner_core import ConfigError, PlannerConfig, Role
 
@@ -43,13 +44,18 @@ def test_nothing_at_all_gives_the_defaults(tmp_path: Path) -> None:
     ("name", "text"),
     [
         ("planner.yaml", "mode: agg\nttft: 300\nengines:\n  agg:\n    num_gpus: 2\n"),
-        ("planner.yaml", "features:\n  planner:\n    mode: agg\n    ttft: 300\n    engines: {agg: {num_gpus: 2}}\n"),
+        (
+            "planner.yaml",
+            "features:\n  planner:\n    mode: agg\n    ttft: 300\n    engines: {agg: {num_gpus: 2}}\n",
+        ),
         ("planner.json", '{"mode": "agg", "--ttft-ms": 300, "engines": {"agg": {"num_gpus": 2}}}'),
         ("planner.json", '{\n\t"mode": "agg", "ttft": 300, "engines.agg.num_gpus": 2}'),
     ],
 )
 def test_yaml_and_json_say_the_same(tmp_path: Path, name: str, text: str) -> None:
-    expected = PlannerConfig.from_mapping({"mode": "agg", "ttft_ms": 300, "engines": {"agg": {"num_gpus": 2}}})
+    expected = PlannerConfig.from_mapping(
+        {"mode": "agg", "ttft_ms": 300, "engines": {"agg": {"num_gpus": 2}}}
+    )
     assert config_of(tmp_path, text, name) == expected
 
 
@@ -91,7 +97,15 @@ def test_a_bad_variable_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("0.5", 0.5), ("true", True), ("null", None), ("arima", "arima"), ('"3"', "3"), ("a=b", "a=b")],
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("true", True),
+        ("null", None),
+        ("arima", "arima"),
+        ('"3"', "3"),
+        ("a=b", "a=b"),
+    ],
 )
 def test_a_value_on_the_command_line_is_json_where_it_can_be(text: str, value: object) -> None:
     assert read_value(text) == value
@@ -134,6 +148,13 @@ def test_a_contradiction_between_keys_names_the_file(tmp_path: Path) -> None:
         ("planner.yaml", "a: b: c\n", "planner.yaml:1: is not YAML"),
         ("planner.yaml", "ttft: 1\nitl: 2\nttft: 3\n", "planner.yaml:3: ttft is given in line 1 already"),
         ("planner.yaml", "- mode\n", "planner.yaml: holds a list"),
+        ("planner.yaml", "3: agg\n", "planner.yaml:1: 3 = 'agg'"),
+        ("planner.yaml", "engines:\n  prefill: 2\n", "planner.yaml:2: engines.prefill = 2"),
+        (
+            "planner.yaml",
+            "mode: agg\nfeatures: {planner: {mode: disagg}}\n",
+            "planner.yaml: mode is 'agg' and 'disagg'",
+        ),
         ("planner.yaml", "mode: !!python/object/apply:os.getcwd []\n", "planner.yaml:1: is not YAML"),
         ("planner.yaml", "a: &a {features: {planner: *a}}\n", "planner.yaml:1: a = "),
         ("planner.yaml", "&a {features: {planner: *a}}\n", "planner.yaml: holds itself"),
@@ -151,7 +172,11 @@ def test_a_file_that_is_no_mapping_gets_one_line(tmp_path: Path, name: str, text
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    for path, words in ((tmp_path / "none.yaml", "can't be read"), (tmp_path, "can't be read"), (binary, "not text")):
+    for path, words in (
+        (tmp_path / "none.yaml", "can't be read"),
+        (tmp_path, "can't be read"),
+        (binary, "not text"),
+    ):
         with pytest.raises(ConfigError, match=words):
             read_settings(path, environ={})
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from planner_adapters.journal import Journal, JournalError, read_journal
 from planner_core import Decision, FpmBatch, PlannerConfig, Role, TickInput, WorkerCounts, initial_state, tick
 from planner_core.codec import dumps

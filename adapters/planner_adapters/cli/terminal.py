@@ -21,10 +21,12 @@ def print_table(title: str, rows: Iterable[tuple[str, str]], notes: Iterable[str
     for name, figure in rows:
         table.add_row(Text(name), Text(figure))
     console = Console()
-    console.print(Text(title, style="bold"))
-    console.print(table)
-    for note in notes:
-        console.print(Text(f"• {note}"))
+    with console.capture() as captured:  # rich would end the program where a pipe breaks
+        console.print(Text(title, style="bold"))
+        console.print(table)
+        for note in notes:
+            console.print(Text(f"• {note}"))
+    sys.stdout.write(captured.get())
 
 
 @contextmanager

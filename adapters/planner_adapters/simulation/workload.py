@@ -25,10 +25,11 @@ class WorkloadError(ValueError):
 
 
 def _column(values: Any, dtype: type[np.generic]) -> npt.NDArray[Any]:
-    given = np.asarray(values)
-    column = np.array(given, dtype=dtype, ndmin=1)
-    if np.issubdtype(dtype, np.integer) and not np.array_equal(given, column):
+    column = np.array(values, ndmin=1)
+    is_whole = column.dtype.kind in "iu" or bool(np.all(np.isfinite(column) & (column == np.rint(column))))
+    if np.issubdtype(dtype, np.integer) and not is_whole:
         raise WorkloadError("Workload: token counts have to be whole numbers")
+    column = column.astype(dtype)
     column.flags.writeable = False
     return column
 

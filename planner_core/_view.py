@@ -1,0 +1,173 @@
+"""One role as a tick sees it: what there is, what it does, how fast it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+
+from planner_core.config import LoadScaling, PlannerConfig
+from planner_core.data.fpm import Floats, FpmBatch
+from planner_core.data.roles import Role
+from planner_core.data.state import DemandState, FleetMemory, RoleState
+from planner_core.maths.sla import Capacity, Iteration, RequestShape, capacity, curve
+from planner_core.perf import BatchLoad, PerfModel
+from planner_core.stages import inventory, load, schedule
+from planner_core.types import RoleDiagnostics, TickInput, TrafficForecast
+
+RECENT_S = 60.0
+"""The measured arrival rate counts as recent for this long, or for one and a half of the slow loop's intervals."""
+DEFAULT_LOAD = LoadScaling()
+"""What the load loop's settings are taken to be where it is off: patience still has to end."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class View:
+    """What is known of one role now. ``None``: not known."""
+
+    role: Role
+    fleet: inventory.Fleet
+    batch: FpmBatch
+    engines_per_replica: float
+    perf: Any
+    """State of the performance model."""
+    memory: FleetMemory
+    reports: load.Reports | None
+    iteration: Iteration | None
+    situation: load.Situation | None
+    latency: load.Latency | None
+
+
+def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, due: schedule.Due) -> View:
+    """Learn from what was measured of a role, and see what there is."""
+    config, batch, now_s = inputs.config, inputs.batch(role), inputs.now_s
+    spec, counts, loop = config.engines[role], inputs.workers.get(role), config.load_loop or DEFAULT_LOAD
+    model, perf, memory = config.perf_model(role), state.perf, state.fleet
+    if due.advanced:
+        perf = model.observe(perf, batch)
+        memory = inventory.learn(memory, counts, batch, now_s, due.elapsed_s)
+    fleet = inventory.take_stock(memory, spec, counts, batch, now_s, loop.patience_s)
+    per_replica = len(batch.latest) / batch.num_workers if batch.num_workers else 1.0
+    reports = iteration = situation = latency = None
+    if batch.num_workers:
+        reports = load.reports_of(role, batch, demand.kv_hit_rate or 0.0, loop.metric_samples)
+    if config.target == "sla":
+        iteration = _iteration(model, perf)
+        shape = shape_of(demand, reports, inputs.forecast)
+        if reports is not None and fleet.total and iteration is not None and shape is not None:
+            engine_curve = curve(role, iteration, spec, shape, config.sla.quantile)
+            situation = load.Situation(
+                role=role,
+                spec=spec,
+                sla=config.sla,
+                loop=loop,
+                iteration=iteration,
+                curve=engine_curve,
+                within=capacity(engine_curve, config.sla.ttft_ms, config.sla.itl_ms),
+                work=reports.each,
+                all_work=reports.all.times(fleet.coverage),
+                busy_replicas=reports.num_busy * fleet.coverage / per_replica,
+                total=fleet.total,
+                starting=fleet.starting,
+                engines_per_replica=per_replica,
+                coverage=fleet.coverage,
+                arrivals_rps=arrivals_rps(demand, inputs),
+                startup_s=fleet.startup_s,
+            )
+            latency = load.latency(situation, reports.each)
+    return View(
+        role=role,
+        perf=perf,
+        memory=memory,
+        fleet=fleet,
+        batch=batch,
+        engines_per_replica=per_replica,
+        reports=reports,
+        iteration=iteration,
+        situation=situation,
+        latency=latency,
+    )
+
+
+def _iteration(model: PerfModel[Any], perf_state: Any) -> Iteration | None:
+    """A performance model as a function of the load; ``None`` while it isn't ready."""
+    if model.iteration_s(perf_state, BatchLoad(num_decode=1.0)) is None:
+        return None
+
+    def iteration(batch_load: BatchLoad) -> Floats | float:
+        estimate = model.iteration_s(perf_state, batch_load)
+        assert estimate is not None  # a model that is ready for one load is ready for all
+        return estimate.mean_s
+
+    return iteration
+
+
+def shape_of(
+    demand: DemandState, reports: load.Reports | None, coming: TrafficForecast | None
+) -> RequestShape | None:
+    """What requests are like: from forecast or traffic, else from what engines hold; ``None`` if nothing is known."""
+    isl = (coming.isl if coming else None) or demand.recent_isl
+    osl = (coming.osl if coming else None) or demand.recent_osl
+    if isl is None and reports is not None:
+        waiting, context = load.shape_from_work(reports.all)
+        isl = waiting or context
+    if isl is None:
+        return None
+    return RequestShape(
+        isl=isl, osl=osl, kv_hit_rate=demand.kv_hit_rate or 0.0, accept_length=demand.accept_length or 1.0
+    )
+
+
+def arrivals_rps(demand: DemandState, inputs: TickInput) -> float | None:
+    """The measured arrival rate, while it is recent."""
+    if demand.recent_rps is None or demand.recent_at_s is None:
+        return None
+    slow = inputs.config.throughput_loop
+    recent_s = max(RECENT_S, 1.5 * slow.interval_s if slow is not None else 0.0)
+    return demand.recent_rps if inputs.now_s - demand.recent_at_s <= recent_s else None
+
+
+def capacity_for(view: View, config: PlannerConfig, shape: RequestShape | None) -> Capacity | None:
+    """What one engine carries of such requests within the SLA; ``None`` while that can't be said."""
+    if view.iteration is None or shape is None:
+        return None
+    engine_curve = curve(view.role, view.iteration, config.engines[view.role], shape, config.sla.quantile)
+    return capacity(engine_curve, config.sla.ttft_ms, config.sla.itl_ms)
+
+
+def drain_order(view: View, replicas: int | None) -> tuple[str, ...]:
+    """Worker ids to remove first: those with the least in flight, as many as go."""
+    ready, batch = view.fleet.ready, view.batch
+    if replicas is None or ready is None or replicas >= ready or not batch.num_workers:
+        return ()
+    rows = batch.latest
+    in_flight = (
+        batch.decode_kv_tokens[rows]
+        + batch.queued_decode_kv_tokens[rows]
+        + batch.prefill_tokens[rows]
+        + batch.queued_prefill_tokens[rows]
+    )
+    per_worker = np.bincount(batch.worker, weights=in_flight)
+    _, first_engine = np.unique(batch.worker, return_index=True)
+    leaving = per_worker.argsort(kind="stable")[: ready - replicas]
+    return tuple(batch.worker_id[rows[first_engine[leaving]]].tolist())
+
+
+def diagnostics_of(view: View, state: RoleState) -> RoleDiagnostics:
+    """What was computed of the role on the way."""
+    kv_utilisation = queued = capacity_rps = None
+    reports, situation = view.reports, view.situation
+    if reports is not None:
+        queued = float(np.add.reduce(view.batch.queued_prefill_tokens[view.batch.latest]))
+        if situation is not None and situation.spec.max_kv_tokens is not None:
+            kv_utilisation = reports.all.kv_tokens / (situation.spec.max_kv_tokens * len(view.batch.latest))
+    if situation is not None and situation.within.rps is not None:
+        capacity_rps = situation.within.rps * view.engines_per_replica
+    return RoleDiagnostics(
+        capacity_rps=capacity_rps,
+        floor=state.floor,
+        kv_utilisation=kv_utilisation,
+        queued_prefill_tokens=queued,
+        startup_s=view.fleet.startup_s,
+    )
