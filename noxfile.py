@@ -10,6 +10,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"  # one installer for everybody, whether uv is there or not
 # Quick answers first; the tests last, so that their summary closes the output.
 nox.options.sessions = ["lint", "imports", "types", "slim", "docs", "examples", "tests"]
 
@@ -27,8 +28,8 @@ def lint(session: nox.Session) -> None:
     """Ruff: rules and format. `nox -s lint -- --fix` mends what can be mended."""
     session.install(*group("lint"))
     fix = "--fix" in session.posargs
-    session.run("ruff", "check", *(["--fix"] if fix else []))
-    session.run("ruff", "format", *([] if fix else ["--check", "--diff"]))
+    session.run("ruff", "check", "--output-format", "concise", *(["--fix"] if fix else []))
+    session.run("ruff", "format", *([] if fix else ["--check"]))
 
 
 @nox.session

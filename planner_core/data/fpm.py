@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 import numpy as np
@@ -70,13 +70,12 @@ def _ids(values: Any) -> npt.NDArray[np.str_]:
     return ids
 
 
+_ZERO: Any = 0
+
+
 def _as_given(values: Any) -> Any:
     """For type checkers: a column may be given as anything that numpy turns into one."""
     return values
-
-
-def _number_column(**default: float) -> Any:
-    return attrs.field(**default, converter=_as_given, eq=_same_with_nan)
 
 
 def _derived() -> Any:
@@ -92,21 +91,21 @@ class FpmBatch:
     """
 
     worker_id: npt.NDArray[np.str_] = attrs.field(converter=_ids, eq=_same)
-    dp_rank: Ints = _number_column(default=0)
-    wall_time_s: Floats = _number_column()
-    num_prefill: Floats = _number_column(default=0.0)
-    prefill_tokens: Floats = _number_column(default=0.0)
-    prefill_kv_tokens: Floats = _number_column(default=0.0)
-    var_prefill_length: Floats = _number_column(default=0.0)
-    num_decode: Floats = _number_column(default=0.0)
-    decode_kv_tokens: Floats = _number_column(default=0.0)
-    var_decode_kv_tokens: Floats = _number_column(default=0.0)
-    queued_num_prefill: Floats = _number_column(default=0.0)
-    queued_prefill_tokens: Floats = _number_column(default=0.0)
-    queued_var_prefill_length: Floats = _number_column(default=0.0)
-    queued_num_decode: Floats = _number_column(default=0.0)
-    queued_decode_kv_tokens: Floats = _number_column(default=0.0)
-    queued_var_decode_kv_tokens: Floats = _number_column(default=0.0)
+    dp_rank: Ints = attrs.field(default=_ZERO, converter=_as_given, eq=_same)
+    wall_time_s: Floats = attrs.field(converter=_as_given, eq=_same_with_nan)
+    num_prefill: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    prefill_tokens: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    prefill_kv_tokens: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    var_prefill_length: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    num_decode: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    decode_kv_tokens: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    var_decode_kv_tokens: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    queued_num_prefill: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    queued_prefill_tokens: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    queued_var_prefill_length: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    queued_num_decode: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    queued_decode_kv_tokens: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
+    queued_var_decode_kv_tokens: Floats = attrs.field(default=_ZERO, converter=_as_given, eq=_same_with_nan)
 
     table: Floats = _derived()
     """All numeric columns, shape (columns, rows), in the order of ``NUMBERS``."""
@@ -169,7 +168,8 @@ class FpmBatch:
         if isinstance(records, FpmBatch):
             return records
         if isinstance(records, Mapping):
-            rows = [(*engine, *_record(record)[2:]) for engine, record in records.items()]
+            by_engine = cast("Mapping[tuple[str, int], ForwardPassMetrics]", records)
+            rows = [(*engine, *_record(record)[2:]) for engine, record in by_engine.items()]
         else:
             rows = list(map(_record, records))
         if not rows:

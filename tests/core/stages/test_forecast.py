@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner_core import PlannerConfig, ThroughputScaling, TrafficForecast, TrafficObservation
+from planner_core.data.state import DemandState
+from planner_core.stages import forecast
+from planner_core.testing import traffic_observations
+
+
+def config_for(lab: Any, **changes: Any) -> PlannerConfig:
+    return attrs.evolve(lab.config("agg"), **{"throughput": ThroughputScaling(), **changes})
+
+
+def learn(config: PlannerConfig, *windows: TrafficObservation | None) -> DemandState:
+    demand, now_s = forecast.start(config), 0.0
+    for window in windows:
+        now_s += 5.0 if window is None else window.duration_s
+        demand = forecast.learn(demand, config, window, now_s)
+    return demand
+
+
+def predicted(config: PlannerConfig, demand: DemandState, startup_s: float = 60.0) -> TrafficForecast | None:
+    assert config.throughput is not None
+    return forecast.predict(forecast.learn_interval(demand, config.throughput), config.throughput, startup_s)
+
+
+def window(duration_s: float, rate: float | None, isl: float | None = 1000, osl: float | None = 200, **more: Any) -> TrafficObservation:
+    num = None if rate is None else rate * duration_s
+    return TrafficObservation(duration_s=duration_s, num_requests=num, isl=isl, osl=osl, **more)
+
+
+@given(st.lists(st.tuples(st.floats(0.5, 300), st.integers(0, 500), st.floats(1, 1e5), st.floats(1, 1e4)), min_size=1, max_size=12))
+def test_windows_of_any_length_add_up_to_one_value_per_interval(lab: Any, parts: list[tuple[float, int, float, float]]) -> None:
+    config = config_for(lab)
+    windows = [TrafficObservation(duration_s=d, num_requests=n, isl=i, osl=o) for d, n, i, o in parts]
+    got = predicted(config, learn(config, *windows))
+    total = sum(n for _, n, _, _ in parts)
+    assert got is not None
+    assert got.rate_rps == pytest.approx(total / sum(d for d, *_ in parts))
+    if total:
+        assert got.isl == pytest.approx(sum(n * i for _, n, i, _ in parts) / total)
+
+
+@given(st.lists(traffic_observations(), max_size=8))
+def test_what_is_learned_of_any_traffic_can_be_true(lab: Any, windows: list[TrafficObservation]) -> None:
+    config = config_for(lab, speculative_nextn=3)
+    demand = learn(config, *windows)
+    assert demand.kv_hit_rate is None or 0 <= demand.kv_hit_rate <= 0.95
+    assert demand.accept_length is None or 1 <= demand.accept_length <= 4
+    assert demand.recent_rps is None or demand.recent_rps >= 0
+    for known, of in (("recent_isl", "isl"), ("recent_osl", "osl")):
+        values = [getattr(w, of) for w in windows if getattr(w, of) is not None]
+        learned = getattr(demand, known)
+        assert (learned is None) == (not values)
+        if values:
+            assert min(values) * 0.999 <= learned <= max(values) * 1.001
+
+
+def test_unknown_is_not_zero(lab: Any) -> None:
+    config = config_for(lab)
+    known = window(180, 4.0)
+    lost = TrafficObservation(duration_s=180, num_requests=None)
+    assert learn(config, known, None, lost) == learn(config, known)
+    assert predicted(config, learn(config, None, lost)) is None
+
+
+def test_an_idle_window_lowers_the_rate_and_keeps_the_lengths(lab: Any) -> None:
+    config = config_for(lab)
+    assert config.throughput is not None
+    busy = forecast.learn_interval(learn(config, window(180, 4.0)), config.throughput)
+    demand = forecast.learn(busy, config, window(180, 0.0, None, None), 360.0)
+    got = predicted(config, demand)
+    assert got is not None
+    assert (got.rate_rps, got.isl, got.osl) == (0.0, 1000.0, 200.0)
+    assert demand.recent_isl == 1000
+    assert demand.recent_rps is not None
+    assert demand.recent_rps < 0.01
+
+
+def test_lengths_weigh_by_requests(lab: Any) -> None:
+    config = config_for(lab)
+    got = predicted(config, learn(config, window(90, 1.0, isl=100), window(90, 3.0, isl=500)))
+    assert got is not None
+    assert got.isl == 400
+
+
+def test_output_lengths_are_learned_from_windows_in_which_nothing_arrived(lab: Any) -> None:
+    config = config_for(lab)
+    got = predicted(config, learn(config, window(90, 1.0, osl=None), window(90, 0.0, None, 300)))
+    assert got is not None
+    assert got.osl == 300
+
+
+@pytest.mark.parametrize(("measured", "believed"), [(0.0, 0.0), (0.5, 0.5), (0.95, 0.95), (1.0, 0.95)])
+def test_a_hit_rate_is_believed_up_to_0_95(lab: Any, measured: float, believed: float) -> None:
+    config = config_for(lab)
+    demand = learn(config, window(5, 1.0, kv_hit_rate=measured), window(5, 1.0))  # then unknown: the last one stays
+    assert demand.kv_hit_rate == believed
+
+
+@pytest.mark.parametrize(("nextn", "measured", "believed"), [(None, 7.5, 7.5), (2, 7.5, 3.0), (2, 0.4, 1.0), (None, 0.4, 1.0)])
+def test_an_accept_length_is_at_least_one_and_at_most_what_is_drafted(
+    lab: Any, nextn: int | None, measured: float, believed: float
+) -> None:
+    config = config_for(lab, speculative_nextn=nextn)
+    assert learn(config, window(5, 1.0, accept_length=measured), window(5, 1.0)).accept_length == believed
+
+
+def test_the_recent_rate_sees_through_noise_and_follows_a_step_within_a_minute(lab: Any) -> None:
+    config = config_for(lab)
+    noisy = learn(config, *[window(5, rate) for rate in (8, 12) * 12])
+    assert noisy.recent_rps == pytest.approx(10, rel=0.1)
+    step = learn(config, *[window(5, rate) for rate in [2] * 24 + [20] * 12])
+    assert step.recent_rps == pytest.approx(20, rel=0.06)
+
+
+def test_a_rate_from_before_a_gap_is_forgotten(lab: Any) -> None:
+    config = config_for(lab)
+    demand = forecast.learn(learn(config, window(5, 100)), config, window(5, 1), 3600.0)
+    assert demand.recent_rps == 1
+
+
+def test_the_horizon_covers_a_start_and_an_interval(lab: Any) -> None:
+    seen = []
+
+    @attrs.frozen
+    class Watching:
+        inner: Any = ThroughputScaling().predictor
+
+        def init(self) -> Any:
+            return self.inner.init()
+
+        def observe(self, state: Any, value: float) -> Any:
+            return self.inner.observe(state, value)
+
+        def forecast(self, state: Any, steps: int = 1) -> Any:
+            seen.append(steps)
+            return self.inner.forecast(state, steps)
+
+    config = config_for(lab, throughput=ThroughputScaling(interval_s=180, predictor=Watching()))
+    for startup_s, steps in ((0.0, 1), (1.0, 2), (180.0, 2), (600.0, 5)):
+        seen.clear()
+        predicted(config, learn(config, window(180, 1.0)), startup_s)
+        assert set(seen) == {steps}
