@@ -53,7 +53,7 @@ def slim(session: nox.Session) -> None:
     requirements = PROJECT["project"]["dependencies"]
     session.install(*(r for r in requirements if r.split(">=")[0] in SLIM), *group("tests"))
     session.install("--no-deps", ".")
-    session.run("pytest", "tests/core", "-n", "2", *session.posargs)
+    session.run("pytest", "tests/core", "-n", "2", "--hypothesis-profile", "quick", *session.posargs)
 
 
 @nox.session

@@ -17,11 +17,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("nightly", settings.get_profile("normal"), max_examples=10_000)
+settings.register_profile("quick", settings.get_profile("normal"), max_examples=10)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    nightly = config.getoption("markexpr") == "nightly"
-    settings.load_profile("nightly" if nightly else "normal")
+    if not config.getoption("--hypothesis-profile"):
+        nightly = config.getoption("markexpr") == "nightly"
+        settings.load_profile("nightly" if nightly else "normal")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,7 +37,7 @@ class Form:
 
 
 @contextmanager
-def within(part: object) -> Iterator[None]:
+def within(part: object) -> Generator[None, None, None]:
     """Errors inside get this part of the path."""
     try:
         yield

@@ -141,8 +141,8 @@ def _composed_form(hint: Any) -> Form:
     if origin is typing.Literal:
         return literal_form(args)
     if origin is np.ndarray:
-        (scalar,) = typing.get_args(args[1]) or (Any,)
-        return column_form(np.dtype(scalar)) if scalar is not Any else OPEN
+        scalar: Any = (*typing.get_args(args[1]), Any)[0]
+        return OPEN if scalar is Any else column_form(np.dtype(scalar))
     if origin is tuple:
         if args[1:] == (...,):
             return sequence_form(tuple, form_of(args[0]))

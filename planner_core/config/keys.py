@@ -51,22 +51,29 @@ class Key:
     default: Any = attrs.field(kw_only=True)
     """As a file would give it; ``None``: unset."""
 
-    @check.default
-    def _check_of_the_field(self) -> Check:
-        check = _attribute(self.place).validator
-        assert isinstance(check, Check)  # the sections are ours
-        return check
 
-    @default.default
-    def _default_of_the_field(self) -> Any:
-        default = _attribute(self.place).default
-        return None if default is attrs.NOTHING else default
+_OF_THE_FIELD: Any = attrs.NOTHING
 
 
-def _attribute(place: str) -> attrs.Attribute[Any]:
+def _key(
+    name: str,
+    place: str,
+    meaning: str,
+    *,
+    aliases: tuple[str, ...] = (),
+    check: Check = _OF_THE_FIELD,
+    default: Any = _OF_THE_FIELD,
+) -> Key:
+    """A key; check and default are those of the field where it goes, unless given."""
     section, _, field = place.rpartition(".")
-    attribute: attrs.Attribute[Any] = attrs.fields_dict(SECTIONS[section])[field]
-    return attribute
+    if check is _OF_THE_FIELD:
+        validator = attrs.fields_dict(SECTIONS[section])[field].validator
+        assert isinstance(validator, Check)  # the sections are ours
+        check = validator
+    if default is _OF_THE_FIELD:
+        default = attrs.fields_dict(SECTIONS[section])[field].default
+        default = None if default is attrs.NOTHING else default
+    return Key(name, place, meaning, aliases=aliases, check=check, default=default)
 
 
 _GPU_BUDGET = config_number(whole=True, optional=True)
@@ -74,147 +81,147 @@ _HYPER = config_number(above=0)
 
 KEYS: tuple[Key, ...] = (
     # What is deployed, and what it promises
-    Key(
+    _key(
         "mode",
         "engines",
         "The roles of the deployment: prefill and decode engines, one of them alone, or aggregated ones.",
         check=one_of(tuple(ROLES_OF_MODE)),
         default="disagg",
     ),
-    Key("backend", "shell.backend", "The inference engine."),
-    Key("model_name", "shell.model_name", "The model that is served; unset: the shell finds it."),
-    Key(
+    _key("backend", "shell.backend", "The inference engine."),
+    _key("model_name", "shell.model_name", "The model that is served; unset: the shell finds it."),
+    _key(
         "optimization_target",
         "target",
         "What decides: thresholds on queue and KV use (`throughput`, `latency`; yours: `load`) or the SLA.",
     ),
-    Key("ttft_ms", "sla.ttft_ms", "Promised time to first token; for `sla`.", aliases=("ttft",)),
-    Key("itl_ms", "sla.itl_ms", "Promised inter-token latency; for `sla`.", aliases=("itl",)),
-    Key("sla_quantile", "sla.quantile", "Share of requests that must meet the SLA; unset: their mean must."),
-    Key(
+    _key("ttft_ms", "sla.ttft_ms", "Promised time to first token; for `sla`.", aliases=("ttft",)),
+    _key("itl_ms", "sla.itl_ms", "Promised inter-token latency; for `sla`.", aliases=("itl",)),
+    _key("sla_quantile", "sla.quantile", "Share of requests that must meet the SLA; unset: their mean must."),
+    _key(
         "prefill_scale_up_queue_tokens",
         "thresholds.prefill_scale_up_queue_tokens",
         "Target `load`: prefill grows from this many queued prompt tokens per engine.",
     ),
-    Key(
+    _key(
         "prefill_scale_down_queue_tokens",
         "thresholds.prefill_scale_down_queue_tokens",
         "Target `load`: prefill shrinks below this many queued prompt tokens per engine.",
     ),
-    Key(
+    _key(
         "decode_scale_up_kv_rate",
         "thresholds.decode_scale_up_kv_rate",
         "Target `load`: decode grows above this share of an engine's KV cache, running and queued.",
     ),
-    Key(
+    _key(
         "decode_scale_down_kv_rate",
         "thresholds.decode_scale_down_kv_rate",
         "Target `load`: decode shrinks below this share of an engine's KV cache.",
     ),
     # Limits
-    Key(
+    _key(
         "max_gpu_budget",
         "limits.max_gpus",
         "GPUs that all roles together may use; negative: no limit.",
         check=_GPU_BUDGET,
     ),
-    Key(
+    _key(
         "min_gpu_budget",
         "limits.min_gpus",
         "GPUs that stay in use whatever the load; negative: no limit.",
         check=_GPU_BUDGET,
         default=-1,
     ),
-    Key(
+    _key(
         "min_endpoint",
         "engines.*.min_replicas",
         "Replicas that each role keeps, whatever the load.",
         aliases=("min_replicas",),
     ),
-    Key(
+    _key(
         "prefill_min_endpoint",
         "engines.prefill.min_replicas",
         "`min_endpoint` of prefill alone.",
         default=None,
     ),
-    Key("decode_min_endpoint", "engines.decode.min_replicas", "`min_endpoint` of decode.", default=None),
-    Key("prefill_engine_num_gpu", "engines.prefill.num_gpus", "GPUs of a prefill replica, all nodes."),
-    Key("decode_engine_num_gpu", "engines.decode.num_gpus", "GPUs of a decode replica, all nodes."),
-    Key("max_scale_up_replicas", "limits.max_up_replicas", "Largest growth of a role in one decision."),
-    Key("max_scale_down_replicas", "limits.max_down_replicas", "Largest cut of a role in one decision."),
+    _key("decode_min_endpoint", "engines.decode.min_replicas", "`min_endpoint` of decode.", default=None),
+    _key("prefill_engine_num_gpu", "engines.prefill.num_gpus", "GPUs of a prefill replica, all nodes."),
+    _key("decode_engine_num_gpu", "engines.decode.num_gpus", "GPUs of a decode replica, all nodes."),
+    _key("max_scale_up_replicas", "limits.max_up_replicas", "Largest growth of a role in one decision."),
+    _key("max_scale_down_replicas", "limits.max_down_replicas", "Largest cut of a role in one decision."),
     # The slow loop
-    Key(
+    _key(
         "enable_throughput_scaling",
         "throughput",
         "The slow, predictive loop; it runs under `sla` only.",
         check=flag(),
         default=True,
     ),
-    Key(
+    _key(
         "throughput_adjustment_interval_seconds",
         "throughput.interval_s",
         "Time between its decisions.",
         aliases=("throughput_adjustment_interval", "adjustment_interval"),
     ),
-    Key(
+    _key(
         "max_throughput_scaling_replicas",
         "throughput.max_step_replicas",
         "Largest change of a role's floor in one of its decisions.",
     ),
-    Key(
+    _key(
         "forecast_quantile",
         "throughput.quantile",
         "Quantile of the forecast rate that the floor is planned for; 0.5 is the mean.",
     ),
-    Key("throughput_metrics_source", "shell.throughput_metrics_source", "Where traffic is measured."),
-    Key(
+    _key("throughput_metrics_source", "shell.throughput_metrics_source", "Where traffic is measured."),
+    _key(
         "load_predictor",
         "throughput.predictor",
         "What forecasts the traffic.",
         check=one_of(tuple(BY_NAME)),
         default=next(name for name, cls in BY_NAME.items() if isinstance(ThroughputScaling().predictor, cls)),
     ),
-    Key(
+    _key(
         "load_predictor_log1p",
         "predictors.log1p",
         "Forecast log(1 + x) instead of x.",
         check=flag(),
         default=False,
     ),
-    Key(
+    _key(
         "load_predictor_warmup_trace",
         "shell.load_predictor_warmup_trace",
         "Past requests to learn from: JSONL of `timestamp` (ms), `input_length`, `output_length`.",
     ),
-    Key(
+    _key(
         "prophet_window_size",
         "predictors.prophet.window_size",
         "`prophet`: points that it fits.",
         check=config_number(whole=True, least=2),
         default=50,
     ),
-    Key(
+    _key(
         "kalman_q_level",
         "predictors.kalman.q_level",
         "`kalman`: variance of the level's change.",
         check=_HYPER,
         default=1.0,
     ),
-    Key(
+    _key(
         "kalman_q_trend",
         "predictors.kalman.q_trend",
         "`kalman`: variance of the trend's change.",
         check=_HYPER,
         default=0.1,
     ),
-    Key(
+    _key(
         "kalman_r",
         "predictors.kalman.r",
         "`kalman`: variance of the measurement.",
         check=_HYPER,
         default=10.0,
     ),
-    Key(
+    _key(
         "kalman_min_points",
         "predictors.kalman.min_points",
         "`kalman`: points before its first forecast.",
@@ -222,7 +229,7 @@ KEYS: tuple[Key, ...] = (
         default=5,
     ),
     # The fast loop
-    Key(
+    _key(
         "enable_load_scaling",
         "load",
         "The fast, reactive loop under `sla`; the other targets always run it.",
@@ -230,93 +237,93 @@ KEYS: tuple[Key, ...] = (
         check=flag(),
         default=False,
     ),
-    Key(
+    _key(
         "load_adjustment_interval_seconds",
         "load.interval_s",
         "Time between its decisions; less than the slow loop's.",
         aliases=("load_adjustment_interval", "loadbased_adjustment_interval"),
     ),
-    Key(
+    _key(
         "load_scaling_down_sensitivity",
         "load.down_sensitivity",
         "Percent of the SLA that a smaller fleet must keep; 0: never scale down.",
         aliases=("loadbased_scaling_down_sensitivity",),
     ),
-    Key("load_step", "load.step", "`sized`: as many replicas as the load needs; `unit`: one per decision."),
-    Key(
+    _key("load_step", "load.step", "`sized`: as many replicas as the load needs; `unit`: one per decision."),
+    _key(
         "load_metric_samples",
         "load.metric_samples",
         "Latest passes per engine that are averaged in a decision.",
         aliases=("loadbased_metric_samples",),
     ),
-    Key("load_drain_seconds", "load.drain_s", "Time in which new replicas are to work off a backlog."),
-    Key(
+    _key("load_drain_seconds", "load.drain_s", "Time in which new replicas are to work off a backlog."),
+    _key(
         "load_stabilisation_seconds",
         "load.stabilisation_s",
         "A role shrinks only to what sufficed during all of this time.",
         aliases=("load_stabilization_seconds",),
     ),
-    Key(
+    _key(
         "load_idle_seconds",
         "load.idle_s",
         "The last replica goes, where the minimum is 0, after this time without any work.",
     ),
-    Key(
+    _key(
         "load_patience_seconds",
         "load.patience_s",
         "How long to wait for replicas that don't come up and engines that don't report.",
     ),
     # The regression
-    Key("max_num_fpm_samples", "perf.max_samples", "Forward passes that a role's regression keeps."),
-    Key(
+    _key("max_num_fpm_samples", "perf.max_samples", "Forward passes that a role's regression keeps."),
+    _key(
         "fpm_sample_bucket_size",
         "perf.num_buckets",
         "Buckets over the inputs that they are spread over.",
         check=config_number(whole=True, square=True, least=1),
     ),
-    Key(
+    _key(
         "load_min_observations",
         "perf.min_observations",
         "Forward passes before the regression is used.",
         aliases=("loadbased_min_observations",),
     ),
-    Key(
+    _key(
         "speculative_nextn",
         "speculative_nextn",
         "Tokens drafted ahead: the accept length is taken as 1 to this + 1.",
     ),
     # What the shells read
-    Key("namespace", "shell.namespace", "Logical namespace; unset: `$DYN_NAMESPACE`, else `dynamo`."),
-    Key("environment", "shell.environment", "Where replicas are scaled."),
-    Key(
+    _key("namespace", "shell.namespace", "Logical namespace; unset: `$DYN_NAMESPACE`, else `dynamo`."),
+    _key("environment", "shell.environment", "Where replicas are scaled."),
+    _key(
         "global_planner_namespace",
         "shell.global_planner_namespace",
         "Namespace of the global planner; for the environment `global-planner`.",
     ),
-    Key("advisory", "shell.advisory", "Decide and report, change nothing.", aliases=("no_operation",)),
-    Key("profile_results_dir", "shell.profile_results_dir", "Folder of measured engine profiles."),
-    Key(
+    _key("advisory", "shell.advisory", "Decide and report, change nothing.", aliases=("no_operation",)),
+    _key("profile_results_dir", "shell.profile_results_dir", "Folder of measured engine profiles."),
+    _key(
         "pre_deployment_sweeping_mode",
         "shell.pre_deployment_sweeping_mode",
         "`rapid`: a modelled prior where no profile is found; `thorough`: a profile must be there; "
         "`none`: live passes alone.",
     ),
-    Key(
+    _key(
         "prometheus_endpoint",
         "shell.prometheus_endpoint",
         "Address of Prometheus; unset: `$PROMETHEUS_ENDPOINT`, else the in-cluster one.",
         aliases=("metric_pulling_prometheus_endpoint",),
     ),
-    Key(
+    _key(
         "planner_prometheus_port",
         "shell.planner_prometheus_port",
         "Port of the planner's own metrics; 0: off; unset: `$PLANNER_PROMETHEUS_PORT`, else 0.",
         aliases=("metric_reporting_prometheus_port",),
     ),
-    Key("report_interval_hours", "shell.report_interval_hours", "Tick time between reports; null: off."),
-    Key("report_output_dir", "shell.report_output_dir", "Folder of the reports."),
-    Key("live_dashboard_port", "shell.live_dashboard_port", "Port of the live dashboard; 0: off."),
-    Key("log_dir", "shell.log_dir", "Folder of the logs."),
+    _key("report_interval_hours", "shell.report_interval_hours", "Tick time between reports; null: off."),
+    _key("report_output_dir", "shell.report_output_dir", "Folder of the reports."),
+    _key("live_dashboard_port", "shell.live_dashboard_port", "Port of the live dashboard; 0: off."),
+    _key("log_dir", "shell.log_dir", "Folder of the logs."),
 )
 """The flat keys, by topic."""
 
@@ -332,7 +339,7 @@ _OF_ENGINES = {
     "cost_per_hour": "Price of a replica; unset: its GPUs stand for it.",
 }
 ENGINE_KEYS: tuple[Key, ...] = tuple(
-    Key(f"engines.{role}.{field}", f"engines.{role}.{field}", meaning)
+    _key(f"engines.{role}.{field}", f"engines.{role}.{field}", meaning)
     for role in Role
     for field, meaning in _OF_ENGINES.items()
 )

@@ -1,7 +1,7 @@
 """ForwardPassMetrics: what engines say of their forward passes, as records and as columns.
 
 A tick works on columns, so its cost hardly grows with the number of engines. A number that can't be true
-(negative, infinite) becomes NaN, the columns' word for "not known": one broken row among thousands must
+(negative, infinite, absurdly large) becomes NaN, the columns' word for "not known": one broken row among thousands must
 neither raise nor hide the others.
 """
 
@@ -70,6 +70,8 @@ def _ids(values: Any) -> npt.NDArray[np.str_]:
     return ids
 
 
+LARGEST = 1e15
+"""More than this of anything (a thousand years of tokens) is no measurement, and its square would still be finite."""
 _ZERO: Any = 0
 
 
@@ -134,7 +136,7 @@ class FpmBatch:
                     f"FpmBatch.{name} has shape {shape}, worker_id has {rows} rows: columns must be of equal length"
                 ) from None
             set_field(name, target)
-        impossible = ~(table >= 0) | (table == np.inf)
+        impossible = ~((table >= 0) & (table <= LARGEST))
         table[impossible] = np.nan
         known = ~impossible[_LOADS].any(axis=0)
         learnable = known & (table[ROW_OF["wall_time_s"]] > 0) & (table[_WORK].sum(axis=0) > 0)

@@ -48,11 +48,11 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        import hypothesis  # noqa: F401
-    except ImportError:
+        from planner_core.testing import strategies
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] != "hypothesis":
+            raise
         raise MissingExtraError(
             f"planner_core.testing.{name} needs Hypothesis: pip install 'planner-core[testing]'"
         ) from None
-    from planner_core.testing import strategies
-
     return getattr(strategies, name)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 import numpy as np
 
-from planner_core.data.fpm import EMPTY_BATCH, Floats, FpmBatch
+from planner_core.data.fpm import EMPTY_BATCH, FpmBatch
 from planner_core.perf import BatchLoad, Estimate, PerfModel
 from planner_core.predictors import Forecast, Predictor
 
@@ -134,7 +134,7 @@ def _passes(seed: int, num_passes: int = 64, overhead_s: float = 0.01) -> FpmBat
     rng = np.random.default_rng(seed)
     tokens = rng.integers(1, 8192, num_passes).astype(float)
     requests = rng.integers(1, 256, num_passes).astype(float)
-    context: Floats = requests * rng.integers(100, 4000, num_passes)
+    context = requests * rng.integers(100, 4000, num_passes).astype(float)
     return FpmBatch(
         worker_id=np.full(num_passes, "engine"),
         wall_time_s=overhead_s + 4e-5 * tokens + 2e-5 * requests + 1e-8 * context,

@@ -250,7 +250,7 @@ def tick_inputs(draw: st.DrawFn, config: PlannerConfig | None = None, max_ticks_
 
 @st.composite
 def _observations(draw: st.DrawFn, config: PlannerConfig, state: PlannerState, before_s: float) -> TickInput:
-    step_s = draw(st.sampled_from([5.0, 180.0, 0.0, 86_400.0, -30.0]) | st.floats(0, 600))
+    step_s = draw(st.sampled_from([5.0, 0.0, -30.0, 180.0, 86_400.0]) | st.floats(0, 600))
     fpm, workers = {}, {}
     for role in config.engines:
         if draw(st.booleans()):
