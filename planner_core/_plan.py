@@ -70,7 +70,8 @@ def _wish(view: View, state: RoleState, inputs: TickInput, demand: DemandState, 
         return Wish(need=None, reason=LoadReason.NO_FPM_DATA)
     if view.reports.idle and not rate_rps:
         # The last replica goes later than the others: a fleet of zero makes the next request wait for a start.
-        idle_s = 0.0 if state.needs.idle_since_s is None else inputs.now_s - state.needs.idle_since_s
+        since_s = state.needs.idle_since_s
+        idle_s = 0.0 if since_s is None else max(0.0, inputs.now_s - since_s)
         need = fleet.total if fast.down_sensitivity == 0 else 0 if idle_s >= fast.idle_s else 1
         return Wish(need=need, reason=LoadReason.IDLE, numbers={"idle_s": idle_s})
     if config.target == "sla":

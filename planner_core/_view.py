@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from planner_core.config import LoadScaling, PlannerConfig
-from planner_core.data.fpm import Floats, FpmBatch
+from planner_core.data.fpm import SHORTEST_S, FpmBatch
 from planner_core.data.roles import Role
 from planner_core.data.state import DemandState, FleetMemory, RoleState
 from planner_core.maths.sla import Capacity, Iteration, RequestShape, capacity, curve
@@ -95,10 +95,10 @@ def _iteration(model: PerfModel[Any], perf_state: Any) -> Iteration | None:
     if model.iteration_s(perf_state, BatchLoad(num_decode=1.0)) is None:
         return None
 
-    def iteration(batch_load: BatchLoad) -> Floats | float:
+    def iteration(batch_load: BatchLoad) -> Any:
         estimate = model.iteration_s(perf_state, batch_load)
         assert estimate is not None  # a model that is ready for one load is ready for all
-        return estimate.mean_s
+        return estimate.mean_s + SHORTEST_S  # never 0, so that everything may be divided by it
 
     return iteration
 

@@ -72,6 +72,8 @@ def _ids(values: Any) -> npt.NDArray[np.str_]:
 
 LARGEST = 1e15
 """More than this of anything (a thousand years of tokens) is no measurement, and its square would still be finite."""
+SHORTEST_S = 1e-6
+"""No pass is shorter; what says it was teaches nothing."""
 _ZERO: Any = 0
 
 
@@ -139,7 +141,7 @@ class FpmBatch:
         impossible = ~((table >= 0) & (table <= LARGEST))
         table[impossible] = np.nan
         known = ~impossible[_LOADS].any(axis=0)
-        learnable = known & (table[ROW_OF["wall_time_s"]] > 0) & (table[_WORK].sum(axis=0) > 0)
+        learnable = known & (table[ROW_OF["wall_time_s"]] >= SHORTEST_S) & (table[_WORK].sum(axis=0) > 0)
         engines: dict[tuple[str, int], int] = {}
         workers: dict[str, int] = {}
         number, latest, worker = [-1] * rows, [0] * rows, [0] * rows

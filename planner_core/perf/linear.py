@@ -7,6 +7,7 @@ non-negative least squares (Lawson and Hanson, 1974, as in scipy).
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -14,7 +15,6 @@ import attrs
 import numpy as np
 
 from planner_core.data.checks import config_number
-from planner_core.data.errors import ConfigError
 from planner_core.data.fpm import Floats, FpmBatch
 from planner_core.perf.protocol import BatchLoad, Estimate, pairs
 from planner_core.perf.retention import keep
@@ -71,21 +71,16 @@ class LinearState:
     fitted: bool = False
 
 
-def _is_square(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if math.isqrt(value) ** 2 != value:
-        raise ConfigError(f"Linear.num_buckets = {value!r}: must be a perfect square, such as 16")
-
-
 @attrs.frozen(kw_only=True)
 class Linear:
     """Regression over at most ``max_samples`` passes, kept in ``num_buckets`` buckets over the inputs."""
 
     max_samples: int = attrs.field(default=64, validator=config_number(whole=True, least=8))
-    num_buckets: int = attrs.field(default=16, validator=[config_number(whole=True, least=1), _is_square])
+    num_buckets: int = attrs.field(default=16, validator=config_number(whole=True, least=1, square=True))
     min_observations: int = attrs.field(default=5, validator=config_number(whole=True, least=1))
 
     def __attrs_post_init__(self) -> None:
-        pass  # here, so that no tick ever waits for the import
+        importlib.import_module("scipy.optimize")  # here, so that no tick ever waits for it
 
     def init(self) -> LinearState:
         """No pass seen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner_core.predictors.constant import Constant, ConstantState
 from planner_core.predictors.protocol import Forecast, Predictor
+from planner_core.predictors.lag_regression import LagRegression, LagRegressionState
 
 BY_NAME = {"constant": Constant}
 """The names that a configuration file may use."""

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import math
-
 import attrs
 import numpy as np
 
 from planner_core.data.checks import config_number
+from planner_core.predictors._spread import LONGEST, Spread
 from planner_core.predictors.protocol import Forecast
 
 
 @attrs.frozen(kw_only=True)
 class ConstantState:
-    """The last value, and the mean squared change from one value to the next."""
+    """The last value, and how wrong it has been for those after it."""
 
     last: float | None = None
-    mean_squared_change: float = 0.0
-    num_changes: int = 0
-    """How many changes the mean rests on, up to the predictor's memory."""
+    spread: Spread = Spread()
 
 
 @attrs.frozen(kw_only=True)
 class Constant:
-    """Repeats the last value. Its spread grows with the root of the steps, as a random walk's does."""
+    """Repeats the last value."""
 
     memory: int = attrs.field(default=32, validator=config_number(whole=True, least=1))
-    """Changes that the spread remembers (the mean is exponential beyond that)."""
+    """Errors that the spread remembers, per horizon."""
 
     def init(self) -> ConstantState:
         """Nothing seen."""
@@ -34,16 +31,11 @@ class Constant:
 
     def observe(self, state: ConstantState, value: float) -> ConstantState:
         """The state after ``value``."""
-        if state.last is None:
-            return ConstantState(last=value)
-        num = min(state.num_changes + 1, self.memory)
-        squared = (value - state.last) ** 2
-        mean = state.mean_squared_change + (squared - state.mean_squared_change) / num
-        return ConstantState(last=value, mean_squared_change=mean, num_changes=num)
+        spread, _ = state.spread.learn(value, self.memory)
+        return ConstantState(last=value, spread=spread.expect((value,) * LONGEST))
 
     def forecast(self, state: ConstantState, steps: int = 1) -> Forecast | None:
         """The last value for each step; ``None`` before the first."""
         if state.last is None:
             return None
-        std = math.sqrt(state.mean_squared_change) * np.sqrt(np.arange(1, steps + 1))
-        return Forecast(mean=np.full(steps, state.last), std=std)
+        return Forecast(mean=np.full(steps, state.last), std=state.spread.std(steps))

@@ -23,7 +23,7 @@ def remember(memory: NeedMemory, now_s: float, need: int, *, idle: bool, window_
         highest=tuple(kept),
         from_s=memory.from_s if unbroken else now_s,
         at_s=now_s,
-        idle_since_s=None if not idle else now_s if memory.idle_since_s is None else memory.idle_since_s,
+        idle_since_s=min(now_s, memory.idle_since_s or now_s) if idle else None,
     )
 
 

@@ -59,9 +59,9 @@ def keeps_the_limits(config: PlannerConfig, decision: Decision) -> None:
     ]
     if infeasible:
         # What runs is kept, whatever the limits say of it.
-        assert {role: why.current for role, why in decision.explanations.items() if why.current is not None} == (
-            decision.replicas
-        )
+        assert {
+            role: why.current for role, why in decision.explanations.items() if why.current is not None
+        } == (decision.replicas)
         return
     for role, replicas in decision.replicas.items():
         spec = config.engines[role]
@@ -142,7 +142,9 @@ def test_a_decision_that_is_applied_and_asked_for_again_at_once_stays(inputs: Ti
 @given(tick_inputs())
 def test_a_role_that_nobody_has_measured_never_shrinks_by_itself(inputs: TickInput) -> None:
     unknown = attrs.evolve(inputs, fpm={}, traffic=None, forecast=None)
-    pending = unknown.state.demand.pending.duration_s  # traffic of earlier ticks that the slow loop hasn't used yet
+    pending = (
+        unknown.state.demand.pending.duration_s
+    )  # traffic of earlier ticks that the slow loop hasn't used yet
     for why in tick(unknown).explanations.values():
         bound = why.constraint in (Constraint.MAX_REPLICAS, Constraint.GPU_BUDGET)
         if why.current is not None and why.replicas is not None and not bound and not pending:

@@ -19,7 +19,9 @@ def wait(service_s: float, utilisation: float, cv2: float, quantile: float | Non
 
 
 @given(services_s, st.floats(0.01, 0.99), quantiles)
-def test_exponential_service_waits_as_m_m_1_does(service_s: float, rho: float, quantile: float | None) -> None:
+def test_exponential_service_waits_as_m_m_1_does(
+    service_s: float, rho: float, quantile: float | None
+) -> None:
     # Closed forms: W = S·ρ/(1 − ρ), and P(W > t) = ρ·exp(−t·(1 − ρ)/S).
     got = wait(service_s, rho, 1.0, quantile)
     if quantile is None:
@@ -58,13 +60,17 @@ def test_a_simulated_queue_keeps_the_promised_quantile(cv2: float, rho: float) -
 
 
 @given(services_s, st.floats(0, 1.5), st.floats(0, 1.5), spreads, quantiles)
-def test_a_busier_engine_never_waits_less(service_s: float, one: float, other: float, cv2: float, quantile: float | None) -> None:
+def test_a_busier_engine_never_waits_less(
+    service_s: float, one: float, other: float, cv2: float, quantile: float | None
+) -> None:
     low, high = sorted((one, other))
     assert wait(service_s, low, cv2, quantile) <= wait(service_s, high, cv2, quantile)
 
 
 @given(services_s, st.floats(1.0, 100.0), spreads, quantiles)
-def test_an_overloaded_engine_waits_for_ever(service_s: float, rho: float, cv2: float, quantile: float | None) -> None:
+def test_an_overloaded_engine_waits_for_ever(
+    service_s: float, rho: float, cv2: float, quantile: float | None
+) -> None:
     assert wait(service_s, rho, cv2, quantile) == math.inf
 
 
@@ -83,7 +89,9 @@ def test_the_allowed_utilisation_is_the_largest_that_keeps_the_wait(
 def test_more_patience_never_allows_less_utilisation(
     service_s: float, target_s: float, more_s: float, cv2: float, quantile: float | None
 ) -> None:
-    one, other = (utilisation_for_wait(service_s, t, cv2=cv2, quantile=quantile) for t in (target_s, target_s + more_s))
+    one, other = (
+        utilisation_for_wait(service_s, t, cv2=cv2, quantile=quantile) for t in (target_s, target_s + more_s)
+    )
     assert one <= other + 1e-9
 
 

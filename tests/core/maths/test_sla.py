@@ -34,7 +34,9 @@ def iteration(load: BatchLoad) -> Any:
     return 0.01 + prompts + 1e-4 * load.num_decode + 1e-7 * load.decode_kv_tokens
 
 
-def curve_of(role: Role, shape: RequestShape = SHAPE, spec: EngineSpec = SPEC, quantile: float | None = None) -> Curve:
+def curve_of(
+    role: Role, shape: RequestShape = SHAPE, spec: EngineSpec = SPEC, quantile: float | None = None
+) -> Curve:
     return curve(role, iteration, spec, shape, quantile)
 
 
@@ -77,14 +79,23 @@ def test_a_decode_engine_carries_the_largest_batch_within_the_itl_by_littles_law
     assert got.binding == "itl"
 
 
-@pytest.mark.parametrize(("changes", "binding", "batch"), [({"max_kv_tokens": 22_000}, "kv", 20), ({"max_num_seqs": 7}, "max_num_seqs", 7)])
+@pytest.mark.parametrize(
+    ("changes", "binding", "batch"),
+    [({"max_kv_tokens": 22_000}, "kv", 20), ({"max_num_seqs": 7}, "max_num_seqs", 7)],
+)
 def test_memory_and_seats_bound_a_batch(changes: dict[str, int], binding: str, batch: int) -> None:
     got = carries(Role.DECODE, itl_ms=1e6, spec=attrs.evolve(SPEC, **changes))
     assert (got.binding, got.batch) == (binding, batch)
 
 
 def test_prompts_and_decodes_of_an_aggregated_engine_fit_into_a_pass() -> None:
-    got = carries(Role.AGG, 1e6, 1e6, spec=attrs.evolve(SPEC, max_num_batched_tokens=100), shape=RequestShape(isl=100, osl=10))
+    got = carries(
+        Role.AGG,
+        1e6,
+        1e6,
+        spec=attrs.evolve(SPEC, max_num_batched_tokens=100),
+        shape=RequestShape(isl=100, osl=10),
+    )
     assert got.binding == "max_num_batched_tokens"
     assert got.batch + got.batch / 10 * 100 <= 100
 
@@ -110,7 +121,9 @@ def test_a_tighter_sla_never_carries_more(
 
 @pytest.mark.parametrize("role", ROLES)
 @given(shapes, targets_ms, targets_ms)
-def test_a_promise_to_more_requests_never_carries_more(role: Role, shape: RequestShape, ttft_ms: float, itl_ms: float) -> None:
+def test_a_promise_to_more_requests_never_carries_more(
+    role: Role, shape: RequestShape, ttft_ms: float, itl_ms: float
+) -> None:
     loose, strict = (capacity(curve_of(role, shape, quantile=q), ttft_ms, itl_ms) for q in (0.8, 0.99))
     if strict.unreachable is None:
         assert (strict.rps or 0) <= (loose.rps or 0) * (1 + 1e-9)
@@ -118,7 +131,9 @@ def test_a_promise_to_more_requests_never_carries_more(role: Role, shape: Reques
 
 @pytest.mark.parametrize("role", ROLES)
 @given(shapes, targets_ms, targets_ms, st.floats(1, 10))
-def test_longer_requests_never_carry_more(role: Role, shape: RequestShape, ttft_ms: float, itl_ms: float, factor: float) -> None:
+def test_longer_requests_never_carry_more(
+    role: Role, shape: RequestShape, ttft_ms: float, itl_ms: float, factor: float
+) -> None:
     longer = attrs.evolve(shape, osl=shape.osl * factor)  # type: ignore[operator]
     one, other = (capacity(curve_of(role, s), ttft_ms, itl_ms) for s in (shape, longer))
     if role is not Role.AGG:  # where longer answers leave more of each pass to the decodes
@@ -147,7 +162,9 @@ def test_an_sla_is_unreachable_exactly_if_a_lone_request_misses_it(
     engine = curve_of(role, shape)
     got = capacity(engine, ttft_ms, itl_ms)
     lone_ttft_ms = engine.lone_s * 1e3 if engine.ttft_ms is None else float(engine.ttft_ms[0])
-    misses = (role.prefills and lone_ttft_ms > ttft_ms) or (engine.itl_ms is not None and engine.itl_ms[0] > itl_ms)
+    misses = (role.prefills and lone_ttft_ms > ttft_ms) or (
+        engine.itl_ms is not None and engine.itl_ms[0] > itl_ms
+    )
     assert (got.unreachable is not None) == bool(misses)
     if got.unreachable is not None:
         assert got.best_ms is not None

@@ -29,7 +29,9 @@ def true_s(tokens: Any, requests: Any, context: float = 2000) -> Any:
 def passes(role: Role, num: int, seed: int = 0, noise: float = 0.0, slower: float = 1.0) -> FpmBatch:
     """Passes over the whole range of loads; ``noise`` is the relative spread of their duration."""
     dice = np.random.default_rng(seed)
-    tokens = np.round(np.exp(dice.uniform(np.log(100), np.log(8000), num))) if role.prefills else np.zeros(num)
+    tokens = (
+        np.round(np.exp(dice.uniform(np.log(100), np.log(8000), num))) if role.prefills else np.zeros(num)
+    )
     requests = np.round(np.exp(dice.uniform(0, np.log(256), num))) if role.decodes else np.zeros(num)
     if role is Role.AGG:
         tokens *= dice.random(num) < 0.6
@@ -99,7 +101,9 @@ def test_clean_passes_are_recovered_within_a_few_percent(role: Role, seed: int) 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_noisy_passes_are_seen_through(role: Role) -> None:
-    assert estimates_s(role, one_by_one(passes(role, 400, noise=0.1))) == pytest.approx(truth_s(role), rel=0.1)
+    assert estimates_s(role, one_by_one(passes(role, 400, noise=0.1))) == pytest.approx(
+        truth_s(role), rel=0.1
+    )
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -117,9 +121,7 @@ def test_a_pause_of_a_minute_among_64_passes_moves_nothing_much(role: Role, seed
 def test_cold_starts_in_one_of_twenty_passes_move_nothing_much(role: Role, seed: int) -> None:
     clean = passes(role, 200, seed, noise=0.02)
     cold = clean.wall_time_s * np.where(np.arange(200) % 20 == seed, 20.0, 1.0)
-    before, after = (
-        estimates_s(role, one_by_one(b)) for b in (clean, attrs.evolve(clean, wall_time_s=cold))
-    )
+    before, after = (estimates_s(role, one_by_one(b)) for b in (clean, attrs.evolve(clean, wall_time_s=cold)))
     assert after == pytest.approx(before, rel=0.1)
 
 
@@ -171,7 +173,9 @@ def test_an_estimate_is_never_negative_and_more_work_never_takes_less_time(
     batches: list[FpmBatch], tokens: float, pairs: float, requests: float, kv_tokens: float
 ) -> None:
     state = learn(*batches)
-    load = BatchLoad(prefill_tokens=tokens, prefill_pairs=pairs, num_decode=requests, decode_kv_tokens=kv_tokens)
+    load = BatchLoad(
+        prefill_tokens=tokens, prefill_pairs=pairs, num_decode=requests, decode_kv_tokens=kv_tokens
+    )
     nothing, some = Linear().iteration_s(state, BatchLoad()), Linear().iteration_s(state, load)
     if some is not None and nothing is not None:
         assert 0 <= nothing.mean_s <= some.mean_s
@@ -203,13 +207,37 @@ def test_an_engine_that_became_twice_as_slow_is_followed_within_a_minute(role: R
     assert estimates_s(role, slower) == pytest.approx([2 * s for s in truth_s(role)], rel=0.1)
 
 
+@pytest.mark.parametrize("probe", range(3))
+@pytest.mark.parametrize("role", ROLES)
+def test_an_engine_that_became_twice_as_slow_is_followed_where_it_works_though_it_works_nowhere_else(
+    role: Role, probe: int
+) -> None:
+    dice = np.random.default_rng(1)
+    state = one_by_one(passes(role, 400, noise=0.03))
+    tokens, requests = PROBES[role][probe]
+    for _ in range(12):  # a minute
+        here = np.round(tokens * dice.normal(1, 0.1, 20)), np.round(requests * dice.normal(1, 0.1, 20))
+        now = FpmBatch(
+            worker_id=["w0"] * 20,
+            wall_time_s=2 * true_s(*here) * dice.normal(1, 0.03, 20),
+            num_prefill=np.ceil(here[0] / 1000),
+            prefill_tokens=here[0],
+            num_decode=here[1],
+            decode_kv_tokens=2000 * here[1],
+        )
+        state = Linear().observe(state, now)
+    assert estimates_s(role, state)[probe] == pytest.approx(2 * true_s(tokens, requests), rel=0.15)
+
+
 def test_it_is_not_ready_before_enough_passes() -> None:
     batch = passes(Role.DECODE, 5)
     assert Linear().iteration_s(learn(rows(batch, slice(0, 4))), BatchLoad(num_decode=1.0)) is None
     assert Linear().iteration_s(learn(batch), BatchLoad(num_decode=1.0)) is not None
 
 
-@pytest.mark.parametrize(("field", "value"), [("max_samples", 7), ("num_buckets", 15), ("num_buckets", 0), ("min_observations", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_samples", 7), ("num_buckets", 15), ("num_buckets", 0), ("min_observations", 0)]
+)
 def test_impossible_settings_are_refused(field: str, value: int) -> None:
     with pytest.raises(ConfigError, match=rf"Linear\.{field} = {value}"):
         Linear(**{field: value})

@@ -47,7 +47,9 @@ def samples(draw: st.DrawFn, least: int = 1, most: int = 80) -> Floats:
 
 
 @given(samples(), st.integers(8, 80), st.sampled_from([1, 4, 16]))
-def test_never_keeps_more_than_asked_for_and_always_in_their_order(axes: Floats, max_samples: int, num_buckets: int) -> None:
+def test_never_keeps_more_than_asked_for_and_always_in_their_order(
+    axes: Floats, max_samples: int, num_buckets: int
+) -> None:
     kept = rows_kept(axes, max_samples, num_buckets)
     assert len(kept) == min(axes.shape[1], max_samples)
     assert kept == sorted(set(kept))

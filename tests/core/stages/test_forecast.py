@@ -30,13 +30,23 @@ def predicted(config: PlannerConfig, demand: DemandState, startup_s: float = 60.
     return forecast.predict(forecast.learn_interval(demand, config.throughput), config.throughput, startup_s)
 
 
-def window(duration_s: float, rate: float | None, isl: float | None = 1000, osl: float | None = 200, **more: Any) -> TrafficObservation:
+def window(
+    duration_s: float, rate: float | None, isl: float | None = 1000, osl: float | None = 200, **more: Any
+) -> TrafficObservation:
     num = None if rate is None else rate * duration_s
     return TrafficObservation(duration_s=duration_s, num_requests=num, isl=isl, osl=osl, **more)
 
 
-@given(st.lists(st.tuples(st.floats(0.5, 300), st.integers(0, 500), st.floats(1, 1e5), st.floats(1, 1e4)), min_size=1, max_size=12))
-def test_windows_of_any_length_add_up_to_one_value_per_interval(lab: Any, parts: list[tuple[float, int, float, float]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.floats(0.5, 300), st.integers(0, 500), st.floats(1, 1e5), st.floats(1, 1e4)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_windows_of_any_length_add_up_to_one_value_per_interval(
+    lab: Any, parts: list[tuple[float, int, float, float]]
+) -> None:
     config = config_for(lab)
     windows = [TrafficObservation(duration_s=d, num_requests=n, isl=i, osl=o) for d, n, i, o in parts]
     got = predicted(config, learn(config, *windows))
@@ -100,11 +110,15 @@ def test_output_lengths_are_learned_from_windows_in_which_nothing_arrived(lab: A
 @pytest.mark.parametrize(("measured", "believed"), [(0.0, 0.0), (0.5, 0.5), (0.95, 0.95), (1.0, 0.95)])
 def test_a_hit_rate_is_believed_up_to_0_95(lab: Any, measured: float, believed: float) -> None:
     config = config_for(lab)
-    demand = learn(config, window(5, 1.0, kv_hit_rate=measured), window(5, 1.0))  # then unknown: the last one stays
+    demand = learn(
+        config, window(5, 1.0, kv_hit_rate=measured), window(5, 1.0)
+    )  # then unknown: the last one stays
     assert demand.kv_hit_rate == believed
 
 
-@pytest.mark.parametrize(("nextn", "measured", "believed"), [(None, 7.5, 7.5), (2, 7.5, 3.0), (2, 0.4, 1.0), (None, 0.4, 1.0)])
+@pytest.mark.parametrize(
+    ("nextn", "measured", "believed"), [(None, 7.5, 7.5), (2, 7.5, 3.0), (2, 0.4, 1.0), (None, 0.4, 1.0)]
+)
 def test_an_accept_length_is_at_least_one_and_at_most_what_is_drafted(
     lab: Any, nextn: int | None, measured: float, believed: float
 ) -> None:

@@ -16,12 +16,22 @@ def reports(lab: Any, count: int) -> FpmBatch:
     return FpmBatch.of([lab.decode_pass(f"w{n}") for n in range(count)])
 
 
-def look(lab: Any, counts: WorkerCounts | None, num_reporting: int = 0, memory: FleetMemory | None = None, **more: Any) -> Fleet:
+def look(
+    lab: Any,
+    counts: WorkerCounts | None,
+    num_reporting: int = 0,
+    memory: FleetMemory | None = None,
+    **more: Any,
+) -> Fleet:
     now_s, patience_s = more.get("now_s", 0.0), more.get("patience_s", 600.0)
-    return take_stock(memory or FleetMemory(), lab.spec, counts, reports(lab, num_reporting), now_s, patience_s)
+    return take_stock(
+        memory or FleetMemory(), lab.spec, counts, reports(lab, num_reporting), now_s, patience_s
+    )
 
 
-def follow(lab: Any, counts_at: Callable[[float], WorkerCounts | None], until_s: float, num_reporting: int = 2) -> FleetMemory:
+def follow(
+    lab: Any, counts_at: Callable[[float], WorkerCounts | None], until_s: float, num_reporting: int = 2
+) -> FleetMemory:
     """The memory after ticks every five seconds."""
     memory, batch = FleetMemory(), reports(lab, num_reporting)
     for tick in range(int(until_s / 5) + 1):
@@ -127,7 +137,9 @@ def test_a_clock_that_was_set_back_gives_no_negative_age(lab: Any) -> None:
 
 @given(
     engine_specs(),
-    st.lists(st.tuples(worker_counts() | st.none(), fpm_batches(Role.DECODE, 4), st.floats(0, 600)), max_size=8),
+    st.lists(
+        st.tuples(worker_counts() | st.none(), fpm_batches(Role.DECODE, 4), st.floats(0, 600)), max_size=8
+    ),
 )
 def test_the_counts_add_up_and_the_memory_is_bounded(spec: Any, looks: list[Any]) -> None:
     memory, now_s = FleetMemory(), 0.0

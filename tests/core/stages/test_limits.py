@@ -64,14 +64,18 @@ def asked_for(claim: Claim) -> int:
 
 
 @given(claims_of_any_size(), any_limits())
-def test_never_spends_more_than_the_budget_and_never_leaves_the_bounds(claims: Claims, limits: Limits) -> None:
+def test_never_spends_more_than_the_budget_and_never_leaves_the_bounds(
+    claims: Claims, limits: Limits
+) -> None:
     fitted = fit(claims, limits)
     if infeasible(fitted):
         return
     for role, f in fitted.items():
         if f.replicas is not None:
             spec = claims[role].spec
-            assert spec.min_replicas <= f.replicas <= (spec.max_replicas or math.inf) or spec.max_replicas == 0
+            assert (
+                spec.min_replicas <= f.replicas <= (spec.max_replicas or math.inf) or spec.max_replicas == 0
+            )
     if limits.max_gpus is not None:
         assert gpus(claims, fitted) <= limits.max_gpus
 
@@ -120,7 +124,9 @@ def test_a_larger_budget_never_gives_a_smaller_fleet(claims: Claims, budget: int
 def test_a_wish_to_grow_never_ends_as_a_shrinkage_while_the_budget_holds_what_runs(
     claims: Claims, limits: Limits
 ) -> None:
-    running = sum(claim.spec.num_gpus * max(claim.current or 0, claim.spec.min_replicas) for claim in claims.values())
+    running = sum(
+        claim.spec.num_gpus * max(claim.current or 0, claim.spec.min_replicas) for claim in claims.values()
+    )
     assume(limits.max_gpus is None or running <= limits.max_gpus)
     for role, f in fit(claims, limits).items():
         claim = claims[role]
@@ -130,7 +136,9 @@ def test_a_wish_to_grow_never_ends_as_a_shrinkage_while_the_budget_holds_what_ru
 
 
 @given(claims_of_any_size(known=True), st.integers(0, 20))
-def test_a_budget_below_the_minimums_keeps_what_runs_and_says_what_is_missing(claims: Claims, budget: int) -> None:
+def test_a_budget_below_the_minimums_keeps_what_runs_and_says_what_is_missing(
+    claims: Claims, budget: int
+) -> None:
     needed = sum(claim.spec.num_gpus * claim.spec.min_replicas for claim in claims.values())
     assume(needed > budget)
     for role, f in fit(claims, Limits(max_gpus=budget)).items():
@@ -174,7 +182,8 @@ def test_a_role_moves_no_faster_than_its_rate_limits_except_into_its_bounds(
 def test_fitting_what_is_fitted_changes_nothing(claims: Claims, limits: Limits) -> None:
     fitted = fit(claims, limits)
     applied = {
-        role: attrs.evolve(claims[role], current=f.replicas, wish=f.replicas, floor=0) for role, f in fitted.items()
+        role: attrs.evolve(claims[role], current=f.replicas, wish=f.replicas, floor=0)
+        for role, f in fitted.items()
     }
     assert {role: f.replicas for role, f in fit(applied, limits).items()} == {
         role: f.replicas for role, f in fitted.items()
@@ -191,7 +200,10 @@ def test_a_changed_number_has_a_name(claims: Claims, limits: Limits) -> None:
 
 @given(st.permutations(list(Role)), claims_of_any_size(known=True), any_limits())
 def test_the_order_of_the_roles_says_nothing(order: list[Role], claims: Claims, limits: Limits) -> None:
-    distinct = {role: attrs.evolve(claim, wish=(claim.wish or 0) * 3 + n) for n, (role, claim) in enumerate(claims.items())}
+    distinct = {
+        role: attrs.evolve(claim, wish=(claim.wish or 0) * 3 + n)
+        for n, (role, claim) in enumerate(claims.items())
+    }
     shuffled = {role: distinct[role] for role in order if role in distinct}
     one, other = fit(distinct, limits), fit(shuffled, limits)
     assert gpus(distinct, one) == gpus(distinct, other)
@@ -207,7 +219,10 @@ def test_a_wish_for_a_billion_replicas_costs_no_more_steps_than_one_for_ten(budg
     fitted = fit(claims, Limits(max_gpus=budget))
     assert budget - 3 < gpus(claims, fitted) <= budget
     assert all(f.constraint is Constraint.GPU_BUDGET for f in fitted.values())
-    most = fit({role: attrs.evolve(claim, wish=0) for role, claim in claims.items()}, Limits(max_gpus=None, min_gpus=budget))
+    most = fit(
+        {role: attrs.evolve(claim, wish=0) for role, claim in claims.items()},
+        Limits(max_gpus=None, min_gpus=budget),
+    )
     assert gpus(claims, most) >= budget
 
 

@@ -22,9 +22,13 @@ def ids(count: int) -> list[str]:
 def decide(lab: Any, role: Role, passes: list[Any], rate: float | None = None, **changes: Any) -> Decision:
     """One decision under the SLA; ``rate`` in requests per second of 1 000 input and 200 output tokens."""
     config = lab.config(role, "sla", load=AT_ONCE | changes.pop("load", {}), **changes)
-    traffic = None if rate is None else TrafficObservation(duration_s=5, num_requests=5 * rate, isl=1000, osl=200)
+    traffic = (
+        None if rate is None else TrafficObservation(duration_s=5, num_requests=5 * rate, isl=1000, osl=200)
+    )
     count = len({p.worker_id for p in passes})
-    decision: Decision = lab.once(config, workers={role: WorkerCounts(ready=count)}, fpm={role: passes}, traffic=traffic)
+    decision: Decision = lab.once(
+        config, workers={role: WorkerCounts(ready=count)}, fpm={role: passes}, traffic=traffic
+    )
     return decision
 
 
@@ -57,7 +61,9 @@ def test_accepted_drafts_divide_the_itl(lab: Any) -> None:
             config,
             workers={DECODE: WorkerCounts(ready=1)},
             fpm={DECODE: [lab.decode_pass("w0", 50)]},
-            traffic=TrafficObservation(duration_s=5, num_requests=5, isl=1000, osl=200, accept_length=accept_length),
+            traffic=TrafficObservation(
+                duration_s=5, num_requests=5, isl=1000, osl=200, accept_length=accept_length
+            ),
         )
         estimates.append(decision.diagnostics.estimated_itl_ms)
     assert estimates[1] == pytest.approx(estimates[0] / 2.5)
@@ -87,13 +93,21 @@ def test_the_fullest_engine_gives_the_estimate(lab: Any) -> None:
 
 @pytest.mark.parametrize("step", ["sized", "unit"])
 @few
-@given(st.lists(st.integers(0, 60_000), min_size=1, max_size=4), st.integers(1, 50), st.none() | st.floats(0, 200))
+@given(
+    st.lists(st.integers(0, 60_000), min_size=1, max_size=4),
+    st.integers(1, 50),
+    st.none() | st.floats(0, 200),
+)
 def test_a_longer_queue_never_gives_fewer_prefill_replicas(
     lab: Any, step: str, queues: list[int], factor: int, rate: float | None
 ) -> None:
     one, other = (
         replicas(
-            lab, PREFILL, [lab.prefill_pass(f"w{n}", queued=f * q) for n, q in enumerate(queues)], rate, load={"step": step}
+            lab,
+            PREFILL,
+            [lab.prefill_pass(f"w{n}", queued=f * q) for n, q in enumerate(queues)],
+            rate,
+            load={"step": step},
         )
         for f in (1, factor)
     )
@@ -102,7 +116,9 @@ def test_a_longer_queue_never_gives_fewer_prefill_replicas(
 
 @pytest.mark.parametrize("step", ["sized", "unit"])
 @few
-@given(st.lists(st.integers(0, 250), min_size=1, max_size=4), st.integers(1, 50), st.none() | st.floats(0, 200))
+@given(
+    st.lists(st.integers(0, 250), min_size=1, max_size=4), st.integers(1, 50), st.none() | st.floats(0, 200)
+)
 def test_more_queued_decodes_never_give_fewer_decode_replicas(
     lab: Any, step: str, batches: list[int], factor: int, rate: float | None
 ) -> None:
@@ -117,7 +133,9 @@ def test_more_queued_decodes_never_give_fewer_decode_replicas(
 @pytest.mark.parametrize("role", [PREFILL, DECODE, AGG])
 @few
 @given(st.integers(1, 4), st.floats(0, 300), st.floats(0, 300))
-def test_more_arrivals_never_give_fewer_replicas(lab: Any, role: Role, count: int, rate: float, more: float) -> None:
+def test_more_arrivals_never_give_fewer_replicas(
+    lab: Any, role: Role, count: int, rate: float, more: float
+) -> None:
     make = {PREFILL: lab.prefill_pass, DECODE: lab.decode_pass, AGG: lab.agg_pass}[role]
     passes = [make(w) for w in ids(count)]
     assert replicas(lab, role, passes, rate) <= replicas(lab, role, passes, rate + more)
@@ -169,7 +187,11 @@ def test_a_tighter_sla_never_gives_fewer_replicas(
 def test_two_engines_of_one_replica_are_one_replica(lab: Any, role: Role) -> None:
     def passes(ranks: int) -> list[Any]:
         if role is PREFILL:
-            return [lab.prefill_pass(w, 8000, queued=200_000, dp_rank=r) for w in ids(4 // ranks) for r in range(ranks)]
+            return [
+                lab.prefill_pass(w, 8000, queued=200_000, dp_rank=r)
+                for w in ids(4 // ranks)
+                for r in range(ranks)
+            ]
         return [lab.decode_pass(w, 220, 1500, dp_rank=r) for w in ids(4 // ranks) for r in range(ranks)]
 
     rate = 300.0 if role is PREFILL else 100.0
@@ -215,7 +237,10 @@ def test_engines_that_report_no_length_and_no_traffic_get_no_wish(lab: Any) -> N
 def test_a_model_that_has_seen_too_little_gives_no_wish(lab: Any) -> None:
     config = lab.config(DECODE, "sla")
     decision = lab.once(
-        config, warm=False, workers={DECODE: WorkerCounts(ready=2)}, fpm={DECODE: [lab.decode_pass("w0", 250)]}
+        config,
+        warm=False,
+        workers={DECODE: WorkerCounts(ready=2)},
+        fpm={DECODE: [lab.decode_pass("w0", 250)]},
     )
     assert decision.replicas[DECODE] == 2
     assert decision.explanations[DECODE].load_reason is LoadReason.INSUFFICIENT_DATA

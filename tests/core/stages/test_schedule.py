@@ -16,7 +16,9 @@ steps_s = st.lists(st.sampled_from([0.1, 0.4, 1.0, 5.0, 7.3, 180.0, 4000.0, 0.0,
 
 def two_loops(lab: Any, fast_s: float = 5.0, slow_s: float = 180.0) -> PlannerConfig:
     return attrs.evolve(
-        lab.config("agg"), load=LoadScaling(interval_s=fast_s), throughput=ThroughputScaling(interval_s=slow_s)
+        lab.config("agg"),
+        load=LoadScaling(interval_s=fast_s),
+        throughput=ThroughputScaling(interval_s=slow_s),
     )
 
 
@@ -80,7 +82,9 @@ def test_the_next_tick_lies_ahead_and_within_the_shortest_interval_whatever_the_
 
 
 @given(configs(), st.sampled_from([0.0, -1.0, -3600.0]))
-def test_a_clock_that_stands_still_or_goes_back_makes_nothing_due(config: PlannerConfig, step_s: float) -> None:
+def test_a_clock_that_stands_still_or_goes_back_makes_nothing_due(
+    config: PlannerConfig, step_s: float
+) -> None:
     due = schedule.due(schedule.start(config, 100.0), config, 100.0 + step_s)
     assert not (due.advanced or due.load or due.throughput or due.elapsed_s)
 

@@ -7,10 +7,14 @@ from planner_core.data.state import NeedMemory
 from planner_core.stages.stability import MAX_NEEDS, remember, settle
 
 WINDOW_S = 60.0
-needs_over_time = st.lists(st.tuples(st.sampled_from([1.0, 5.0, 5.0, 20.0]), st.integers(0, 50)), min_size=1, max_size=60)
+needs_over_time = st.lists(
+    st.tuples(st.sampled_from([1.0, 5.0, 5.0, 20.0]), st.integers(0, 50)), min_size=1, max_size=60
+)
 
 
-def watch(series: list[tuple[float, int]], window_s: float = WINDOW_S) -> tuple[NeedMemory, list[tuple[float, int]]]:
+def watch(
+    series: list[tuple[float, int]], window_s: float = WINDOW_S
+) -> tuple[NeedMemory, list[tuple[float, int]]]:
     """The memory after a series of (seconds since the last need, need), and the needs with their times."""
     memory, now_s, seen = NeedMemory(), 0.0, []
     for step_s, need in series:
@@ -29,7 +33,9 @@ def test_a_role_grows_at_once(series: list[tuple[float, int]], current: int) -> 
 
 
 @given(needs_over_time, st.integers(0, 60))
-def test_a_role_shrinks_only_to_what_sufficed_for_the_whole_window(series: list[tuple[float, int]], current: int) -> None:
+def test_a_role_shrinks_only_to_what_sufficed_for_the_whole_window(
+    series: list[tuple[float, int]], current: int
+) -> None:
     memory, seen = watch(series)
     now_s, need = seen[-1]
     highest = max(n for at_s, n in seen if at_s >= now_s - WINDOW_S)
@@ -40,7 +46,9 @@ def test_a_role_shrinks_only_to_what_sufficed_for_the_whole_window(series: list[
 
 
 @given(needs_over_time, st.integers(0, 60))
-def test_what_is_settled_lies_between_the_need_and_what_there_is(series: list[tuple[float, int]], current: int) -> None:
+def test_what_is_settled_lies_between_the_need_and_what_there_is(
+    series: list[tuple[float, int]], current: int
+) -> None:
     memory, seen = watch(series)
     now_s, need = seen[-1]
     assert min(need, current) <= settle(memory, current, need, now_s, WINDOW_S) <= max(need, current)
@@ -48,7 +56,9 @@ def test_what_is_settled_lies_between_the_need_and_what_there_is(series: list[tu
 
 @given(st.floats(0.01, 10), st.integers(2, 300))
 def test_the_memory_is_bounded_and_forgets_no_peak_of_the_window(step_s: float, count: int) -> None:
-    falling = [(step_s, count - n) for n in range(count)]  # the worst case: no later need reaches an earlier one
+    falling = [
+        (step_s, count - n) for n in range(count)
+    ]  # the worst case: no later need reaches an earlier one
     memory, seen = watch(falling)
     now_s = seen[-1][0]
     assert len(memory.highest) <= MAX_NEEDS

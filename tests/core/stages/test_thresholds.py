@@ -57,7 +57,9 @@ def wish(lab: Any, target: str, role: Role, *use_tokens: float, **more: Any) -> 
 
 
 @pytest.mark.parametrize(("target", "role", "up", "down"), TABLE)
-def test_the_fleet_grows_from_its_upper_threshold_on(lab: Any, target: str, role: Role, up: float, down: float) -> None:
+def test_the_fleet_grows_from_its_upper_threshold_on(
+    lab: Any, target: str, role: Role, up: float, down: float
+) -> None:
     # A queue at the threshold is enough; a KV cache has to be above it.
     below, above = (math.nextafter(up, 0), up) if role is PREFILL else (up, math.nextafter(up, math.inf))
     assert wish(lab, target, role, below, below).need == 2
@@ -68,7 +70,9 @@ def test_the_fleet_grows_from_its_upper_threshold_on(lab: Any, target: str, role
 
 
 @pytest.mark.parametrize(("target", "role", "up", "down"), TABLE)
-def test_the_fleet_shrinks_below_its_lower_threshold(lab: Any, target: str, role: Role, up: float, down: float) -> None:
+def test_the_fleet_shrinks_below_its_lower_threshold(
+    lab: Any, target: str, role: Role, up: float, down: float
+) -> None:
     # "= 0" is the lower threshold of the latency target: there, at it is enough.
     below, at = (0.0, 1.0) if down == 0 else (down * (1 - 1e-9), down)
     eight = [below] * 8
@@ -107,8 +111,14 @@ def test_more_use_never_gives_fewer_replicas(
     assert one <= other
 
 
-@given(st.sampled_from([(t, r) for t, r, *_ in TABLE]), st.lists(st.floats(0, 2e6), min_size=1, max_size=6), st.booleans())
-def test_no_fleet_is_wished_below_one(lab: Any, kind: tuple[str, Role], use: list[float], unit_step: bool) -> None:
+@given(
+    st.sampled_from([(t, r) for t, r, *_ in TABLE]),
+    st.lists(st.floats(0, 2e6), min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_no_fleet_is_wished_below_one(
+    lab: Any, kind: tuple[str, Role], use: list[float], unit_step: bool
+) -> None:
     assert (wish(lab, *kind, *use, unit_step=unit_step).need or 0) >= 1
 
 
@@ -117,8 +127,12 @@ def test_unit_steps_move_by_one(lab: Any, kind: tuple[str, Role], use: list[floa
     assert abs((wish(lab, *kind, *use, unit_step=True).need or 0) - len(use)) <= 1
 
 
-@given(st.sampled_from([(t, r, up) for t, r, up, _ in TABLE]), st.lists(st.floats(0, 1), min_size=2, max_size=12))
-def test_a_shrunken_fleet_would_not_grow_again(lab: Any, kind: tuple[str, Role, float], shares: list[float]) -> None:
+@given(
+    st.sampled_from([(t, r, up) for t, r, up, _ in TABLE]), st.lists(st.floats(0, 1), min_size=2, max_size=12)
+)
+def test_a_shrunken_fleet_would_not_grow_again(
+    lab: Any, kind: tuple[str, Role, float], shares: list[float]
+) -> None:
     target, role, up = kind
     use = [share * up / 4 for share in shares]
     need = wish(lab, target, role, *use).need
@@ -146,7 +160,11 @@ def test_silent_engines_are_taken_to_carry_as_much_as_the_others(lab: Any) -> No
 def test_engines_of_one_replica_are_one_replica(lab: Any) -> None:
     config = config_for(lab, "throughput", DECODE)
     ranks = FpmBatch(
-        worker_id=["w0", "w0", "w1", "w1"], dp_rank=[0, 1, 0, 1], wall_time_s=0.01, num_decode=1, decode_kv_tokens=3.0 * KV
+        worker_id=["w0", "w0", "w1", "w1"],
+        dp_rank=[0, 1, 0, 1],
+        wall_time_s=0.01,
+        num_decode=1,
+        decode_kv_tokens=3.0 * KV,
     )
     replicas = thresholds.wish(DECODE, config, ranks, total=2, coverage=1.0, starting=0, unit_step=False)
     assert replicas.need == 6
@@ -159,7 +177,9 @@ def test_one_hot_engine_of_an_idle_fleet_is_named_and_not_multiplied(lab: Any) -
 
 
 def test_a_busy_prefill_fleet_with_empty_queues_stays(lab: Any) -> None:
-    batch = FpmBatch(worker_id=["w0", "w1", "w2"], wall_time_s=0.1, num_prefill=1, prefill_tokens=[4000, 4000, 4000])
+    batch = FpmBatch(
+        worker_id=["w0", "w1", "w2"], wall_time_s=0.1, num_prefill=1, prefill_tokens=[4000, 4000, 4000]
+    )
     for target in TARGETS:
         config = config_for(lab, target, PREFILL)
         wished = thresholds.wish(PREFILL, config, batch, total=3, coverage=1.0, starting=0, unit_step=False)
@@ -174,12 +194,16 @@ def test_survivors_have_seats_for_all_requests(lab: Any) -> None:
     assert wished.need == 2
 
 
-@pytest.mark.parametrize(("role", "field"), [(PREFILL, "context_length"), (DECODE, "max_kv_tokens"), (AGG, "max_kv_tokens")])
+@pytest.mark.parametrize(
+    ("role", "field"), [(PREFILL, "context_length"), (DECODE, "max_kv_tokens"), (AGG, "max_kv_tokens")]
+)
 def test_an_engine_whose_size_is_not_known_gets_no_wish_but_the_name_of_what_is_missing(
     lab: Any, role: Role, field: str
 ) -> None:
     config = lab.config(role, "throughput", spec={field: None})
-    wished = thresholds.wish(role, config, engines(role, 1.0), total=1, coverage=1.0, starting=0, unit_step=False)
+    wished = thresholds.wish(
+        role, config, engines(role, 1.0), total=1, coverage=1.0, starting=0, unit_step=False
+    )
     assert wished.need is None
     assert wished.reason is LoadReason.INSUFFICIENT_DATA
     assert wished.notes == (f"set engines.{role}.{field} for its threshold",)

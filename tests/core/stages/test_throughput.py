@@ -15,7 +15,9 @@ def carries(rps: float | None, unreachable: str | None = None) -> Capacity:
     return Capacity(batch=10, rps=rps, itl_ms=20.0, binding="itl", unreachable=unreachable)
 
 
-def floor(rate_rps: float, capacity: Capacity | None, before: int | None = None, max_step: int = 10**9) -> Floor:
+def floor(
+    rate_rps: float, capacity: Capacity | None, before: int | None = None, max_step: int = 10**9
+) -> Floor:
     return floor_for(rate_rps, capacity, per_replica=1.0, before=before, max_step=max_step)
 
 
@@ -39,7 +41,9 @@ def test_the_engines_of_a_replica_carry_together() -> None:
 def test_more_traffic_never_lowers_the_floor(
     rate_rps: float, more_rps: float, capacity_rps: float, before: int | None, max_step: int
 ) -> None:
-    one, other = (floor(rps, carries(capacity_rps), before, max_step) for rps in (rate_rps, rate_rps + more_rps))
+    one, other = (
+        floor(rps, carries(capacity_rps), before, max_step) for rps in (rate_rps, rate_rps + more_rps)
+    )
     assert (one.replicas or 0) <= (other.replicas or 0)
 
 

@@ -1,0 +1,67 @@
+"""A bounded memory of values, and what can be seen in it: a period, and when it is time to look again."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+
+SHORTEST_PERIOD = 8
+"""Steps of the shortest period that is looked for; what repeats faster is for the lags."""
+STRETCHES = 4
+"""A period is this many to twice as many stretches long, whose means are compared."""
+LEAST_CORRELATION = 0.3
+"""Correlation of the changes of two successive periods below which a period is no period."""
+SIGNIFICANCE = 2.0
+"""Standard errors that the correlation must be away from chance."""
+NEARLY_AS_HIGH = 0.8
+"""The shortest lag with this share of the highest correlation is the period; the others are its multiples."""
+
+
+def appended(values: Values, value: float, most: int) -> Values:
+    """The last ``most`` values, read-only. Six digits are enough, and keep a written state small."""
+    kept = np.append(values[max(0, len(values) + 1 - most) :], float(f"{value:.6g}"))
+    kept.flags.writeable = False
+    return kept
+
+
+def is_due(count: int, every: int) -> bool:
+    """Whether to estimate again after ``count`` values: often at first, then ``every`` so many."""
+    return count % every == 0 or (count < every and count & (count - 1) == 0)
+
+
+def find_period(values: Values) -> int | None:
+    """Steps after which the series repeats its ups and downs, if it has done so twice or more; else ``None``.
+
+    Compared are changes, from the mean of a stretch to the mean of the next, a fourth to an eighth of the
+    period long: slow drifts, the last value's noise and lone spikes say nothing about a period.
+    """
+    num = len(values)
+    low, high = np.quantile(values, (0.02, 0.98)) if num else (0.0, 0.0)
+    scale = float(high - low)
+    if not scale > 1e-9 * float(high):
+        return None
+    sums = np.concatenate(([0.0], np.cumsum((np.clip(values, low, high) - low) / scale)))
+    correlation = np.full(num // 2 + 1, -np.inf)
+    enough = np.ones(num // 2 + 1)
+    stretch = 1
+    while STRETCHES * stretch <= num // 2:
+        changes = sums[2 * stretch :] - 2 * sums[stretch:-stretch] + sums[: -2 * stretch]
+        size = len(changes)
+        padded = 1 << (2 * size - 1).bit_length()
+        products = np.fft.irfft(np.abs(np.fft.rfft(changes, padded)) ** 2)[:size]
+        lags = np.arange(STRETCHES * stretch, min(2 * STRETCHES * stretch, num // 2 + 1))
+        lags = lags[lags < size]
+        squares = np.concatenate(([0.0], np.cumsum(changes**2)))
+        both = np.sqrt(squares[size - lags] * (squares[size] - squares[lags]))
+        correlation[lags] = products[lags] / np.maximum(both, 1e-12)
+        enough[lags] = np.maximum(LEAST_CORRELATION, SIGNIFICANCE / np.sqrt((size - lags) / (2 * stretch)))
+        stretch *= 2
+    correlation[:SHORTEST_PERIOD] = -np.inf
+    found = np.flatnonzero(correlation >= np.minimum(enough, 0.95))
+    if not len(found):
+        return None
+    shortest = found[np.argmax(correlation[found] >= NEARLY_AS_HIGH * correlation[found].max())]
+    near = np.arange(shortest, min(shortest + shortest // 8 + 1, len(correlation)))
+    return int(near[np.argmax(correlation[near])])

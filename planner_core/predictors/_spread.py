@@ -1,0 +1,94 @@
+"""How wrong have my forecasts been lately? The spread of every predictor comes from its own recent errors.
+
+The 90 % quantile of the absolute errors, per horizon, over a short memory: no distribution is assumed, a few
+outliers don't move it, and the interval mean ± 1.645 std covers nine values in ten whatever the predictor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+HORIZONS = (1, 2, 4, 8)
+"""Steps ahead at which errors are kept; between them the spread is interpolated, beyond it grows as a root."""
+LONGEST = HORIZONS[-1]
+MEMORY = 48
+"""Errors that are remembered per horizon."""
+COVERAGE, Z = 0.9, 1.6448536269514722
+"""Share of values that mean ± Z · std is to cover."""
+SURPRISE = 6.0
+"""A value this many standard deviations away is learned as if it were no further, unless it comes twice."""
+FEW = 8
+"""With fewer errors than this nothing is surprising yet."""
+
+
+@attrs.frozen(kw_only=True)
+class Spread:
+    """Forecasts that wait for their truth, and the errors of those that had it; by horizon."""
+
+    expected: tuple[tuple[float, ...], ...] = ((),) * len(HORIZONS)
+    """The latest forecasts for each horizon, oldest first, at most as many as its steps."""
+    errors: tuple[tuple[float, ...], ...] = ((),) * len(HORIZONS)
+    """The latest absolute errors at each horizon, oldest first."""
+    surprise: int = 0
+    """1 or -1 if the last value was far above or below its forecast."""
+
+    def learn(self, value: float, memory: int = MEMORY) -> tuple[Spread, float]:
+        """The spread after one more value, and the value as a model should learn it.
+
+        A lone spike is cut to a few standard deviations; the second one in a row is a new level.
+        """
+        errors = tuple(
+            (*kept[max(0, len(kept) + 1 - memory) :], _short(abs(value - due[0])))
+            if len(due) == steps
+            else kept
+            for steps, due, kept in zip(HORIZONS, self.expected, self.errors, strict=True)
+        )
+        surprise, tamed = 0, value
+        if len(self.errors[0]) >= FEW and self.expected[0]:
+            forecast = self.expected[0][0]
+            most = SURPRISE * _quantile(self.errors[0]) / Z
+            if abs(value - forecast) > most:
+                surprise = 1 if value > forecast else -1
+                if surprise != self.surprise:
+                    tamed = forecast + surprise * most
+        return attrs.evolve(self, errors=errors, surprise=surprise), tamed
+
+    def expect(self, path: Sequence[float] | npt.NDArray[np.float64]) -> Spread:
+        """The spread once a forecast of the next :data:`LONGEST` steps has been made."""
+        expected = tuple(
+            (*due[len(due) == steps :], float(path[steps - 1]))
+            for steps, due in zip(HORIZONS, self.expected, strict=True)
+        )
+        return Spread(expected=expected, errors=self.errors, surprise=self.surprise)
+
+    def std(self, steps: int) -> npt.NDArray[np.float64]:
+        """Standard deviation of the next ``steps`` values; 0 while no forecast has met its truth."""
+        known = [
+            (horizon, _quantile(errors) / Z)
+            for horizon, errors in zip(HORIZONS, self.errors, strict=True)
+            if errors
+        ]
+        if not known:
+            return np.zeros(steps)
+        if steps == 1:
+            return np.array([known[0][1]])
+        horizons, stds = zip(*known, strict=True)
+        ahead = np.arange(1, steps + 1)
+        growth = np.sqrt(np.maximum(ahead / horizons[-1], 1.0))
+        std: npt.NDArray[np.float64] = np.interp(ahead, horizons, stds) * growth
+        return std
+
+
+def _quantile(errors: tuple[float, ...]) -> float:
+    """The 90 % quantile, with the finite-sample correction of conformal prediction (Vovk et al. 2005)."""
+    return sorted(errors)[min(math.ceil(COVERAGE * (len(errors) + 1)), len(errors)) - 1]
+
+
+def _short(value: float) -> float:
+    """Five digits are enough of an error, and keep a written state small."""
+    return float(f"{value:.5g}")
