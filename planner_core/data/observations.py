@@ -58,7 +58,7 @@ class TrafficObservation:
 
     duration_s: float = attrs.field(validator=measured_number(above=0))
     """Length of the window."""
-    num_requests: float | None = attrs.field(validator=measured_number(least=0, optional=True))
+    num_requests: float | None = attrs.field(validator=measured_number(least=0, most=1e12, optional=True))
     """Requests that *arrived* in the window (completed ones hide an overload); ``None``: not known."""
     isl: float | None = attrs.field(
         default=None, converter=_none_if_zero, validator=measured_number(above=0, optional=True)

@@ -15,6 +15,8 @@ LEAST_CORRELATION = 0.3
 """Correlation of the changes of two successive periods below which a period is no period."""
 SIGNIFICANCE = 2.0
 """Standard errors that the correlation must be away from chance."""
+WEEK = 7
+"""Periods in a larger one, if the period is a day."""
 NEARLY_AS_HIGH = 0.8
 """The shortest lag with this share of the highest correlation is the period; the others are its multiples."""
 
@@ -62,6 +64,7 @@ def find_period(values: Values) -> int | None:
     found = np.flatnonzero(correlation >= np.minimum(enough, 0.95))
     if not len(found):
         return None
-    shortest = found[np.argmax(correlation[found] >= NEARLY_AS_HIGH * correlation[found].max())]
-    near = np.arange(shortest, min(shortest + shortest // 8 + 1, len(correlation)))
-    return int(near[np.argmax(correlation[near])])
+    shortest = int(found[np.argmax(correlation[found] >= NEARLY_AS_HIGH * correlation[found].max())])
+    near = range(shortest - shortest // 16, shortest + shortest // 8 + 1)
+    times = np.arange(1, 1 + min(WEEK, num // 2 // near[-1]))  # a week later, an error of a step shows as seven
+    return max(near, key=lambda lag: float(correlation[lag * times].mean()))

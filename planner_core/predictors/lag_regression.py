@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from planner_core.data.checks import config_number
-from planner_core.predictors._history import Values, appended, find_period, is_due
+from planner_core.predictors._history import WEEK, Values, appended, find_period, is_due
 from planner_core.predictors._spread import LONGEST, Spread
 from planner_core.predictors.protocol import Forecast
 
@@ -23,8 +23,6 @@ Stretch: TypeAlias = tuple[int, int]
 
 MEANS = (16, 64)
 """Beside the single lags, the means over this many of the last values: the level behind the noise."""
-WEEK = 7
-"""Periods after which the larger period repeats itself: a week, if the period is a day."""
 FIRST = 16
 """Values before the first fit; until then the last value is repeated."""
 REFIT_EVERY = 24

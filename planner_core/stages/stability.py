@@ -23,8 +23,13 @@ def remember(memory: NeedMemory, now_s: float, need: int, *, idle: bool, window_
         highest=tuple(kept),
         from_s=memory.from_s if unbroken else now_s,
         at_s=now_s,
-        idle_since_s=min(now_s, memory.idle_since_s or now_s) if idle else None,
+        idle_since_s=_since(memory.idle_since_s, now_s) if idle else None,
     )
+
+
+def _since(since_s: float | None, now_s: float) -> float:
+    """When something began that goes on; a clock that was set back begins it anew."""
+    return now_s if since_s is None else min(since_s, now_s)
 
 
 def settle(memory: NeedMemory, current: int, need: int, now_s: float, window_s: float) -> int:

@@ -34,7 +34,7 @@ def ids(count: int) -> list[str]:
 
 
 def idle(lab: Any, role: Role, count: int) -> list[Any]:
-    make = {PREFILL: lab.prefill_pass, DECODE: lab.decode_pass}[role]
+    make = {PREFILL: lab.prefill_pass, DECODE: lab.decode_pass, AGG: lambda w, _: lab.agg_pass(w, 0, 0)}[role]
     return [make(w, 0) for w in ids(count)]
 
 
@@ -129,7 +129,7 @@ def test_a_queue_of_a_hundred_million_tokens_is_as_quick_as_a_short_one(lab: Any
 
 
 @pytest.mark.parametrize("target", ["sla", "throughput", "latency"])
-@pytest.mark.parametrize("role", [PREFILL, DECODE])
+@pytest.mark.parametrize("role", list(Role))
 def test_an_idle_fleet_walks_to_its_minimum_and_never_grows(lab: Any, target: str, role: Role) -> None:
     decisions = lab.drive(
         lab.config(role, target),
@@ -410,6 +410,7 @@ def test_nobody_gets_more_than_asked_for(lab: Any) -> None:
         {"duration_s": 0, "num_requests": 1},
         {"duration_s": 5, "num_requests": float("inf")},
         {"duration_s": 5, "num_requests": -1},
+        {"duration_s": 5, "num_requests": 1e17},
         {"duration_s": 5, "num_requests": 1, "isl": float("nan")},
     ],
 )
