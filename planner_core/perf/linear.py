@@ -21,14 +21,21 @@ from planner_core.perf.retention import keep
 
 FEATURES = 5
 """Overhead, prompt tokens, attention pairs, decoding requests, KV tokens."""
+ROWS = FEATURES + 1
+"""A kept pass: duration, its four kinds of work, and its number since the first."""
 FIRST_FIT_ROUNDS = 6
-"""Reweighting rounds of the first fit; later fits start from the last one, and one round each keeps up."""
+"""Reweighting rounds of the first fit; later fits start from the last one, and need fewer."""
+ROUNDS = 2
 HUBER = 1.5
 """Residuals beyond this many spreads count linearly: a pause of a minute or a compilation bends nothing."""
 SPREAD_FLOOR = 0.02
 """Relative spread that is always granted; below it, every tiny residual would look like an outlier."""
 AGREEMENT = 2.0
-"""Passes within this many spreads of the expected duration say nothing new; they are folded in by and by."""
+"""New passes whose median is within this many standard errors of the estimate are folded in by and by."""
+HALF_LIFE = 32
+"""Passes after which a pass counts half, so that an engine that has changed is followed …"""
+LEAST_WEIGHT = 0.01
+"""… down to this: passes at loads that haven't come again are all that is known of them."""
 PRIOR_WEIGHT = 0.05
 """Weight, per sample, of "overhead and work share the duration evenly"; decides only what the data leave open."""
 
@@ -47,7 +54,7 @@ def _array_field(default: Floats) -> Any:
 
 def _samples(values: Any) -> Floats:
     array = _frozen_array(values)
-    return array if array.ndim == 2 else array.reshape(FEATURES, -1)
+    return array if array.ndim == 2 else array.reshape(ROWS, -1)
 
 
 @attrs.frozen(kw_only=True)
@@ -55,11 +62,11 @@ class LinearState:
     """What a :class:`Linear` has learned. Bounded: at most ``max_samples`` passes, whatever has been seen."""
 
     samples: Floats = attrs.field(
-        default=np.empty((FEATURES, 0)), converter=_samples, eq=attrs.cmp_using(eq=np.array_equal)
+        default=np.empty((ROWS, 0)), converter=_samples, eq=attrs.cmp_using(eq=np.array_equal)
     )
-    """Kept passes as columns, oldest first: duration in s, prompt tokens, attention pairs, requests, KV tokens."""
+    """Kept passes as columns, oldest first; rows: duration in s, prompt tokens, pairs, requests, KV tokens, number."""
     pending: Floats = attrs.field(
-        default=np.empty((FEATURES, 0)), converter=_samples, eq=attrs.cmp_using(eq=np.array_equal)
+        default=np.empty((ROWS, 0)), converter=_samples, eq=attrs.cmp_using(eq=np.array_equal)
     )
     """Passes that wait to be folded into the fit, as they say nothing new."""
     coefficients: Floats = _array_field(np.zeros(FEATURES))
@@ -91,7 +98,7 @@ class Linear:
         num_new = int(np.count_nonzero(batch.learnable))
         if num_new == 0:
             return state
-        new = np.empty((FEATURES, num_new))
+        new = np.empty((ROWS, num_new))
         columns = (
             batch.wall_time_s,
             batch.prefill_tokens,
@@ -99,9 +106,10 @@ class Linear:
             batch.num_decode,
             batch.decode_kv_tokens,
         )
-        for row, column in zip(new, columns, strict=True):
+        for row, column in zip(new[:FEATURES], columns, strict=True):
             row[:] = column if num_new == len(batch) else column[batch.learnable]
         num_seen = state.num_seen + num_new
+        new[FEATURES] = range(state.num_seen, num_seen)
         pending = np.concatenate((state.pending, new), axis=1)
         if (
             state.fitted
@@ -121,7 +129,7 @@ class Linear:
         samples = pool[:, keep(_axes(pool), self.max_samples, self.num_buckets)]
         if num_seen < self.min_observations:
             return LinearState(samples=samples, num_seen=num_seen)
-        start, rounds = (state.coefficients, 1) if state.fitted else (None, FIRST_FIT_ROUNDS)
+        start, rounds = (state.coefficients, ROUNDS) if state.fitted else (None, FIRST_FIT_ROUNDS)
         coefficients, spread = _fit(samples, start, rounds)
         return LinearState(
             samples=samples, coefficients=coefficients, spread=spread, num_seen=num_seen, fitted=True
@@ -140,10 +148,11 @@ class Linear:
         return len(pending[0]) >= self.max_samples
 
     def _agrees(self, state: LinearState, new: Floats) -> bool:
-        """Whether most new passes took as long as expected, so that the fit can wait for more of them."""
-        duration, *work = new
-        residual = np.abs(_mean_s(state, *work) / duration - 1.0)
-        return 2 * int(np.count_nonzero(residual <= AGREEMENT * state.spread)) > len(duration)
+        """Whether the new passes' median duration is the expected one, so that the fit can wait for more of them."""
+        duration, *work = new[:FEATURES]
+        surprise = np.sort(_mean_s(state, *work) / duration - 1.0)
+        num = len(surprise)
+        return abs(float(surprise[num // 2])) <= AGREEMENT * state.spread / math.sqrt(num)
 
 
 def _mean_s(
@@ -170,38 +179,44 @@ def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, fl
     Errors are relative (each pass is divided by its duration), so a slow outlier has a residual of at most 1, and
     short passes matter as much as long ones. Huber weights (Huber, 1964) take the rest of the outliers' pull. A
     weak prior says that overhead and work share the mean duration evenly; it settles what one operating point alone
-    leaves open, and a handful of varied passes overrules it.
+    leaves open, and a handful of varied passes overrules it. Old passes count less.
     """
     from scipy.optimize import nnls
 
     num = samples.shape[1]
-    rows = samples.copy()
+    rows = samples[:FEATURES].copy()
     rows[0] = 1.0
     rows /= samples[0]
+    age = samples[FEATURES, -1] - samples[FEATURES]
+    count = np.maximum(LEAST_WEIGHT, np.exp2(age * (-1 / HALF_LIFE)))
+    young = np.sqrt(count)
     scale = rows.sum(axis=1) / num
     used = scale > 0
     scale, rows = scale[used], rows[used]
     num_used = len(rows)
     rows /= scale[:, None]  # means of 1: the solver's pivots, and the prior, see one size
-    prior = PRIOR_WEIGHT * math.sqrt(num)
+    prior = PRIOR_WEIGHT * math.sqrt(float(young @ young))
     system = np.zeros((num + num_used, num_used))
-    target = np.ones(num + num_used)
-    system[:num] = rows.T
+    target = np.empty(num + num_used)
+    np.multiply(rows.T, young[:, None], out=system[:num])
+    target[:num] = young
     system[num:].flat[:: num_used + 1] = prior
     target[num:] = prior / num_used
     solution = nnls(system, target)[0] if start is None else start[used] * scale
     for _ in range(rounds):
         residual = np.abs(solution @ rows - 1.0)
-        weight = np.minimum(1.0, np.sqrt(HUBER * _spread(residual) / np.maximum(residual, 1e-12)))
+        weight = young * np.minimum(1.0, np.sqrt(HUBER * _spread(residual, count) / np.maximum(residual, 1e-12)))
         np.multiply(rows.T, weight[:, None], out=system[:num])
         target[:num] = weight
         solution = nnls(system, target)[0]
     coefficients = np.zeros(FEATURES)
     coefficients[used] = solution / scale
-    return coefficients, _spread(np.abs(solution @ rows - 1.0))
+    return coefficients, _spread(np.abs(solution @ rows - 1.0), count)
 
 
-def _spread(absolute_residual: Floats) -> float:
-    """Standard deviation from the median absolute residual (1.4826 × it, for a normal distribution)."""
-    middle = len(absolute_residual) // 2
-    return max(SPREAD_FLOOR, 1.4826 * float(np.partition(absolute_residual, middle)[middle]))
+def _spread(absolute_residual: Floats, count: Floats) -> float:
+    """Standard deviation from the weighted median absolute residual (1.4826 × it, for a normal distribution)."""
+    order = absolute_residual.argsort()
+    counted = count[order].cumsum()
+    median = absolute_residual[order[counted.searchsorted(counted[-1] / 2)]]
+    return max(SPREAD_FLOOR, 1.4826 * float(median))

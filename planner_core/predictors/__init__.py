@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from planner_core.predictors.arima import Arima, ArimaState
 from planner_core.predictors.constant import Constant, ConstantState
 from planner_core.predictors.protocol import Forecast, Predictor
+from planner_core.predictors.kalman import Kalman, KalmanState
 from planner_core.predictors.lag_regression import LagRegression, LagRegressionState
 
 BY_NAME = {"constant": Constant}

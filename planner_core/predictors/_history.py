@@ -13,6 +13,8 @@ STRETCHES = 4
 """A period is this many to twice as many stretches long, whose means are compared."""
 LEAST_CORRELATION = 0.3
 """Correlation of the changes of two successive periods below which a period is no period."""
+MOST_CORRELATION = 0.95
+"""Correlation that is always enough."""
 SIGNIFICANCE = 2.0
 """Standard errors that the correlation must be away from chance."""
 WEEK = 7
@@ -45,26 +47,33 @@ def find_period(values: Values) -> int | None:
     if not scale > 1e-9 * float(high):
         return None
     sums = np.concatenate(([0.0], np.cumsum((np.clip(values, low, high) - low) / scale)))
-    correlation = np.full(num // 2 + 1, -np.inf)
-    enough = np.ones(num // 2 + 1)
-    stretch = 1
+    correlation, enough = np.full(num // 2 + 1, -np.inf), np.ones(num // 2 + 1)
+    stretch = SHORTEST_PERIOD // STRETCHES
     while STRETCHES * stretch <= num // 2:
-        changes = sums[2 * stretch :] - 2 * sums[stretch:-stretch] + sums[: -2 * stretch]
-        size = len(changes)
-        padded = 1 << (2 * size - 1).bit_length()
-        products = np.fft.irfft(np.abs(np.fft.rfft(changes, padded)) ** 2)[:size]
         lags = np.arange(STRETCHES * stretch, min(2 * STRETCHES * stretch, num // 2 + 1))
-        lags = lags[lags < size]
-        squares = np.concatenate(([0.0], np.cumsum(changes**2)))
-        both = np.sqrt(squares[size - lags] * (squares[size] - squares[lags]))
-        correlation[lags] = products[lags] / np.maximum(both, 1e-12)
-        enough[lags] = np.maximum(LEAST_CORRELATION, SIGNIFICANCE / np.sqrt((size - lags) / (2 * stretch)))
+        correlation[lags] = _correlation_of_changes(sums, stretch)[lags]
+        chance = SIGNIFICANCE / np.sqrt((num - 2 * stretch - lags) / (2 * stretch))
+        enough[lags] = np.clip(chance, LEAST_CORRELATION, MOST_CORRELATION)
         stretch *= 2
-    correlation[:SHORTEST_PERIOD] = -np.inf
-    found = np.flatnonzero(correlation >= np.minimum(enough, 0.95))
+    found = np.flatnonzero(correlation >= enough)
     if not len(found):
         return None
     shortest = int(found[np.argmax(correlation[found] >= NEARLY_AS_HIGH * correlation[found].max())])
-    near = range(shortest - shortest // 16, shortest + shortest // 8 + 1)
-    times = np.arange(1, 1 + min(WEEK, num // 2 // near[-1]))  # a week later, an error of a step shows as seven
-    return max(near, key=lambda lag: float(correlation[lag * times].mean()))
+    near = np.arange(shortest - shortest // 16, min(shortest + shortest // 8, num // 2) + 1)
+    times = np.arange(1, 1 + min(WEEK, num // 2 // int(near[-1])))  # a step too many is seven in a week
+    sharper = _correlation_of_changes(sums, max(1, shortest // STRETCHES // 2))
+    return int(near[np.argmax(sharper[near[:, None] * times].mean(axis=1))])
+
+
+def _correlation_of_changes(sums: Values, stretch: int) -> Values:
+    """By lag, the correlation of changes from one stretch to the next with those that came so much earlier."""
+    changes = sums[2 * stretch :] - 2 * sums[stretch:-stretch] + sums[: -2 * stretch]
+    size = len(changes)
+    padded = 1 << (2 * size - 1).bit_length()
+    products = np.fft.irfft(np.abs(np.fft.rfft(changes, padded)) ** 2)[:size]
+    squares = np.concatenate(([0.0], np.cumsum(changes**2)))
+    lags = np.arange(size)
+    correlation: Values = products / np.maximum(
+        np.sqrt(squares[size - lags] * (squares[size] - squares[lags])), 1e-12
+    )
+    return correlation

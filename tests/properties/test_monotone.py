@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner_core import EngineSpec, FpmBatch, PlannerConfig, Role, SlaTargets, TickInput, initial_state, tick
+from planner_core import EngineSpec, FpmBatch, TickInput, initial_state, tick
 from planner_core.perf import BatchLoad, Estimate
 from planner_core.testing import configs, fpm_batches, tick_inputs, traffic_observations, worker_counts
 
@@ -68,7 +68,7 @@ def with_queue(batch: FpmBatch, factor: float) -> FpmBatch:
     longer: Any = {
         name: factor * getattr(batch, name)
         for name in ENGINE
-        if name.startswith("queued_num") or name.endswith("_tokens") and name.startswith("queued")
+        if name.startswith("queued_num") or (name.endswith("_tokens") and name.startswith("queued"))
     }
     return attrs.evolve(batch, **longer)
 

@@ -1,0 +1,123 @@
+"""A Kalman filter of a level and its trend (the local linear trend model; Harvey 1989, section 2.3).
+
+The gains of a Kalman filter don't depend on what is measured: filterpy gives them once, and a tick only applies
+them. Only the ratios of the noises matter to the forecast. Unless the user fixes them, filters with different
+ratios run side by side, and the one that has forecast best lately speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from operator import itemgetter
+
+import attrs
+import numpy as np
+
+from planner_core.data.checks import config_number
+from planner_core.predictors._guests import guest
+from planner_core.predictors._spread import LONGEST, Spread
+from planner_core.predictors.protocol import Forecast
+
+Noises = tuple[float, float, float]
+"""Variances of the changes of level and trend, and of the measurement."""
+
+TRIED: tuple[Noises, ...] = tuple(
+    (level, level * trend, 1.0) for level in (0.05, 0.7, 10.0) for trend in (1e-6, 0.02, 0.2)
+)
+"""The noises of the filters that run side by side: from a slow level to one that jumps, with and without a trend."""
+USUAL: Noises = (1.0, 0.1, 10.0)
+"""``q_level``, ``q_trend`` and ``r``, where only some of them are set."""
+SETTLED = 64
+"""Steps after which the gains are taken to have settled."""
+DIFFUSE = 1e4
+"""Variance of level and trend before the first value, in measurement variances."""
+SCORE_MEMORY = 100
+"""Values over which a filter's score, its mean absolute error, is taken."""
+
+
+@attrs.frozen(kw_only=True)
+class KalmanState:
+    """What the filters believe, and how they have done."""
+
+    count: int = 0
+    filters: tuple[tuple[float, float, float], ...] = ()
+    """Level, trend per step, and recent mean absolute error of each."""
+    spread: Spread = Spread()
+
+
+@attrs.frozen(kw_only=True)
+class Kalman:
+    """Follows a level and its trend through noise.
+
+    The noises are estimated unless one of them is set; the others of the three are then 1, 0.1 and 10.
+    """
+
+    q_level: float | None = attrs.field(default=None, validator=config_number(above=0, optional=True))
+    """Variance of the level's change per step."""
+    q_trend: float | None = attrs.field(default=None, validator=config_number(above=0, optional=True))
+    """Variance of the trend's change per step."""
+    r: float | None = attrs.field(default=None, validator=config_number(above=0, optional=True))
+    """Variance of the measurement."""
+    min_points: int = attrs.field(default=5, validator=config_number(whole=True, least=1))
+    """Values before the first forecast."""
+
+    def __attrs_post_init__(self) -> None:
+        guest("filterpy.kalman", "Kalman")
+        self._gains(0)
+
+    def init(self) -> KalmanState:
+        """Nothing seen."""
+        return KalmanState()
+
+    def observe(self, state: KalmanState, value: float) -> KalmanState:
+        """The state after ``value``."""
+        spread, value = state.spread.learn(value)
+        gains = self._gains(min(state.count, SETTLED - 1))
+        weight = 1.0 / min(state.count + 1, SCORE_MEMORY)
+        before = state.filters or ((value, 0.0, 0.0),) * len(gains)
+        filters = []
+        for (level, trend, score), (of_level, of_trend) in zip(before, gains, strict=True):
+            error = value - level - trend
+            score += (abs(error) - score) * weight
+            filters.append((level + trend + of_level * error, trend + of_trend * error, score))
+        return KalmanState(
+            count=state.count + 1, filters=tuple(filters), spread=spread.expect(_path(filters, LONGEST))
+        )
+
+    def forecast(self, state: KalmanState, steps: int = 1) -> Forecast | None:
+        """The level moved on by the trend; ``None`` before ``min_points`` values."""
+        if state.count < self.min_points:
+            return None
+        return Forecast(mean=_path(state.filters, steps), std=state.spread.std(steps))
+
+    def _gains(self, step: int) -> tuple[tuple[float, float], ...]:
+        """The gains of each filter at a step: those of level and trend."""
+        given = (self.q_level, self.q_trend, self.r)
+        if given == (None, None, None):
+            return tuple(_gains_of(noises)[step] for noises in TRIED)
+        fixed = [own if own is not None else usual for own, usual in zip(given, USUAL, strict=True)]
+        return (_gains_of(tuple(fixed))[step],)
+
+
+@cache
+def _gains_of(noises: Noises) -> tuple[tuple[float, float], ...]:
+    """By step: the gains of level and trend, until they have settled."""
+    from filterpy.kalman import KalmanFilter
+
+    q_level, q_trend, r = noises
+    model = KalmanFilter(dim_x=2, dim_z=1)
+    model.F, model.H = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([[1.0, 0.0]])
+    model.Q, model.R = np.diag([q_level, q_trend]) / r, np.eye(1)
+    model.P = np.diag([DIFFUSE, q_trend / r])
+    gains = []
+    for _ in range(SETTLED):
+        model.predict()
+        model.update(0.0)
+        gains.append((float(model.K[0, 0]), float(model.K[1, 0])))
+    return tuple(gains)
+
+
+def _path(filters: Sequence[tuple[float, float, float]], steps: int) -> list[float]:
+    level, trend, _ = min(filters, key=itemgetter(2))
+    return [max(level + trend * step, 0.0) for step in range(1, steps + 1)]
