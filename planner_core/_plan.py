@@ -9,7 +9,7 @@ from planner_core.config import LoadScaling
 from planner_core.data.reasons import Constraint, Explanation, LoadReason, ThroughputReason
 from planner_core.data.state import DemandState, NeedMemory, RoleState
 from planner_core.data.wish import Wish
-from planner_core.stages import inventory, limits, load, schedule, stability, thresholds, throughput
+from planner_core.stages import limits, load, schedule, stability, thresholds, throughput
 from planner_core.types import TickInput, TrafficForecast
 
 _SETS_FLOOR = (ThroughputReason.SET_LOWER_BOUND, ThroughputReason.SLA_UNREACHABLE)
@@ -86,48 +86,54 @@ def _wish(view: View, state: RoleState, inputs: TickInput, demand: DemandState, 
         coverage=fleet.coverage,
         starting=fleet.starting,
         unit_step=fast.step == "unit",
+        iteration=view.iteration,
     )
 
 
-def remember(state: RoleState, view: View, plan: Plan, now_s: float, loop: LoadScaling) -> RoleState:
-    """The role's state after this tick."""
-    needs = state.needs
-    if plan.wish.need is not None:
-        idle = plan.wish.reason is LoadReason.IDLE
-        needs = stability.remember(needs, now_s, plan.wish.need, idle=idle, window_s=loop.stabilisation_s)
-    return RoleState(perf=view.perf, floor=plan.floor.replicas, fleet=view.memory, needs=needs)
+@attrs.frozen(kw_only=True)
+class Settled:
+    """A wish without flapping; ``None``: no opinion."""
+
+    replicas: int | None
+    reason: LoadReason
+    needs: NeedMemory
 
 
-def settle(
-    needs: NeedMemory, fleet: inventory.Fleet, plan: Plan, now_s: float, loop: LoadScaling
-) -> tuple[int | None, LoadReason]:
+def settle(view: View, plan: Plan, needs: NeedMemory, now_s: float, loop: LoadScaling) -> Settled:
     """The wish without flapping; with the load loop off, the floor is the whole wish."""
-    need, reason, current = plan.wish.need, plan.wish.reason, fleet.desired
+    need, reason, fleet = plan.wish.need, plan.wish.reason, view.fleet
+    current = fleet.desired
     if reason is LoadReason.DISABLED and plan.floor.reason in _SETS_FLOOR:
-        return plan.floor.replicas, reason
-    if need is None or current is None or need >= current:
-        return need, reason
-    if fleet.starting:
-        return current, LoadReason.SCALING_IN_PROGRESS
-    if fleet.missing_s is not None and fleet.missing_s < loop.patience_s:
-        return current, LoadReason.WORKER_COUNT_MISMATCH
-    settled = stability.settle(needs, current, need, now_s, loop.stabilisation_s)
-    return settled, reason if settled < current else LoadReason.STABILISING
+        return Settled(replicas=plan.floor.replicas, reason=reason, needs=needs)
+    if need is None:
+        return Settled(replicas=None, reason=reason, needs=needs)
+    window_s = loop.stabilisation_s
+    needs = stability.remember(needs, now_s, need, idle=reason is LoadReason.IDLE, window_s=window_s)
+    if current is None:
+        return Settled(replicas=need, reason=reason, needs=needs)
+    if need < current and fleet.starting:
+        return Settled(replicas=current, reason=LoadReason.SCALING_IN_PROGRESS, needs=needs)
+    if need < current and fleet.missing_s is not None and fleet.missing_s < loop.patience_s:
+        return Settled(replicas=current, reason=LoadReason.WORKER_COUNT_MISMATCH, needs=needs)
+    settled, needs = stability.settle(needs, current, need, now_s, window_s)
+    if need < current == settled:
+        reason = LoadReason.STABILISING
+    return Settled(replicas=settled, reason=reason, needs=needs)
 
 
 def explain(
     inputs: TickInput,
     view: View,
     plan: Plan,
-    settled: tuple[int | None, LoadReason],
+    settled: Settled,
     fitted: limits.Fitted,
 ) -> Explanation:
     """Why the role gets what it gets."""
-    current, (settled_replicas, load_reason) = view.fleet.desired, settled
+    current, load_reason = view.fleet.desired, settled.reason
     if (
-        settled_replicas is not None
+        settled.replicas is not None
         and current is not None
-        and settled_replicas < current
+        and settled.replicas < current
         and fitted.replicas is not None
         and fitted.replicas >= current
         and fitted.constraint is Constraint.THROUGHPUT_FLOOR
@@ -147,7 +153,7 @@ def explain(
         throughput_reason=throughput_reason,
         current=current,
         wish=plan.wish.need,
-        settled=settled_replicas,
+        settled=settled.replicas,
         replicas=fitted.replicas,
         floor=plan.floor.replicas,
         constraint=fitted.constraint,

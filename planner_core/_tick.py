@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from planner_core._plan import explain, plan, remember, settle
+from planner_core._plan import explain, plan, settle
 from planner_core._view import DEFAULT_LOAD, View, diagnostics_of, drain_order, look
 from planner_core.config import PlannerConfig
 from planner_core.data.fpm import EMPTY_BATCH, FpmBatch
@@ -82,10 +82,8 @@ def tick(inputs: TickInput) -> Decision:
     plans = {role: plan(view, states[role], inputs, due, demand, predicted) for role, view in views.items()}
 
     # settle
-    states = {role: remember(states[role], views[role], asked, now_s, loop) for role, asked in plans.items()}
     settled = {
-        role: settle(states[role].needs, views[role].fleet, asked, now_s, loop)
-        for role, asked in plans.items()
+        role: settle(views[role], asked, states[role].needs, now_s, loop) for role, asked in plans.items()
     }
 
     # fit
@@ -93,7 +91,7 @@ def tick(inputs: TickInput) -> Decision:
         role: limits.Claim(
             spec=config.engines[role],
             current=views[role].fleet.desired,
-            wish=settled[role][0],
+            wish=settled[role].replicas,
             floor=asked.floor.replicas or 0,
         )
         for role, asked in plans.items()
@@ -101,6 +99,12 @@ def tick(inputs: TickInput) -> Decision:
     fitted = limits.fit(claims, config.limits)
 
     # decide
+    states = {
+        role: RoleState(
+            perf=view.perf, floor=plans[role].floor.replicas, fleet=view.memory, needs=settled[role].needs
+        )
+        for role, view in views.items()
+    }
     explanations = {
         role: explain(inputs, views[role], asked, settled[role], fitted[role])
         for role, asked in plans.items()

@@ -49,11 +49,11 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
         memory = inventory.learn(memory, counts, batch, now_s, due.elapsed_s)
     fleet = inventory.take_stock(memory, spec, counts, batch, now_s, loop.patience_s)
     per_replica = len(batch.latest) / batch.num_workers if batch.num_workers else 1.0
-    reports = iteration = situation = latency = None
+    reports = situation = latency = None
+    iteration = _iteration(model, perf)
     if batch.num_workers:
         reports = load.reports_of(role, batch, demand.kv_hit_rate or 0.0, loop.metric_samples)
     if config.target == "sla":
-        iteration = _iteration(model, perf)
         shape = shape_of(demand, reports, inputs.forecast)
         if reports is not None and fleet.total and iteration is not None and shape is not None:
             engine_curve = curve(role, iteration, spec, shape, config.sla.quantile)
@@ -115,7 +115,11 @@ def shape_of(
     if isl is None:
         return None
     return RequestShape(
-        isl=isl, osl=osl, kv_hit_rate=demand.kv_hit_rate or 0.0, accept_length=demand.accept_length or 1.0
+        isl=isl,
+        osl=osl,
+        isl_cv2=demand.recent_isl_cv2,
+        kv_hit_rate=demand.kv_hit_rate or 0.0,
+        accept_length=demand.accept_length or 1.0,
     )
 
 

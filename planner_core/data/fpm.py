@@ -141,7 +141,8 @@ class FpmBatch:
         impossible = ~((table >= 0) & (table <= LARGEST))
         table[impossible] = np.nan
         known = ~impossible[_LOADS].any(axis=0)
-        learnable = known & (table[ROW_OF["wall_time_s"]] >= SHORTEST_S) & (table[_WORK].sum(axis=0) > 0)
+        long_enough: Bools = table[ROW_OF["wall_time_s"]] >= SHORTEST_S
+        learnable: Bools = known & long_enough & (table[_WORK].sum(axis=0) > 0)
         engines: dict[tuple[str, int], int] = {}
         workers: dict[str, int] = {}
         number, latest, worker = [-1] * rows, [0] * rows, [0] * rows

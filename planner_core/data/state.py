@@ -49,6 +49,8 @@ class DemandState:
     """Arrivals per second, smoothed over about half a minute."""
     recent_at_s: float | None = None
     recent_isl: float | None = None
+    recent_isl_cv2: float | None = None
+    """Squared coefficient of variation of the input tokens."""
     recent_osl: float | None = None
     kv_hit_rate: float | None = None
     """Last valid value, at most 0.95."""
@@ -85,6 +87,15 @@ class NeedMemory:
     """When a need was known last."""
     idle_since_s: float | None = None
     """Since when nothing has run or waited."""
+    shrunk_at_s: float | None = None
+    """When the role shrank last."""
+    shrunk_to: int = 0
+    regretted: int = 0
+    """The size that has last proved too small."""
+    regret_until_s: float | None = None
+    """Until when the role doesn't go back to that size."""
+    regret_s: float = 0.0
+    """How long that is."""
 
 
 @attrs.frozen(kw_only=True)

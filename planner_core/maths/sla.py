@@ -38,8 +38,8 @@ class RequestShape:
     """Mean input tokens."""
     osl: float | None = None
     """Mean output tokens; ``None``: not known."""
-    isl_cv2: float = 1.0
-    """Squared coefficient of variation of the input tokens; 1 where it isn't known."""
+    isl_cv2: float | None = None
+    """Squared coefficient of variation of the input tokens."""
     kv_hit_rate: float = 0.0
     """Share of input tokens that the prefix cache serves."""
     accept_length: float = 1.0
@@ -58,7 +58,12 @@ class RequestShape:
     @property
     def pairs_per_token(self) -> float:
         """Attention pairs per fresh prompt token; cached tokens are attended to, not computed."""
-        return self.fresh_isl * (1 + self.isl_cv2) / 2 + self.isl * self.kv_hit_rate
+        return self.fresh_isl * (1 + (self.isl_cv2 or 0.0)) / 2 + self.isl * self.kv_hit_rate
+
+    @property
+    def service_cv2(self) -> float:
+        """Squared coefficient of variation of the service time, for queueing: 1 where it isn't known."""
+        return 1.0 if self.isl_cv2 is None else self.isl_cv2
 
 
 @attrs.frozen(kw_only=True)
@@ -198,7 +203,7 @@ def _prefill_capacity(curve: Curve, ttft_ms: float) -> Capacity:
     lone_ms = curve.lone_s * 1e3
     allowed_s = max(ttft_ms / 1e3, BEST_SLACK * curve.lone_s)
     busy = utilisation_for_wait(
-        curve.lone_s, allowed_s - curve.lone_s, cv2=curve.shape.isl_cv2, quantile=curve.quantile
+        curve.lone_s, allowed_s - curve.lone_s, cv2=curve.shape.service_cv2, quantile=curve.quantile
     )
     missed = lone_ms > ttft_ms
     return Capacity(
@@ -245,7 +250,7 @@ def _batch_curve(
             busy = rps * np.maximum(
                 own_s - iteration(BatchLoad(num_decode=batch, decode_kv_tokens=kv_tokens)), 0.0
             )
-            ttft_s = ttft_s + wait_s(own_s, busy, cv2=shape.isl_cv2, quantile=quantile)
+            ttft_s = ttft_s + wait_s(own_s, busy, cv2=shape.service_cv2, quantile=quantile)
             fits = int(np.count_nonzero(tokens + batch <= chunk))
         ttft_ms = ttft_s * 1e3
     return Curve(

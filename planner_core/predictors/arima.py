@@ -1,12 +1,12 @@
-"""ARIMA (Box and Jenkins 1970), its order chosen by Akaike's criterion and chosen again as evidence grows.
+"""ARIMA(p, 1, q) (Box and Jenkins 1970): p and q chosen by Akaike's criterion, again and again as evidence grows.
 
-statsmodels estimates on a bounded window, now and then; the ticks between apply the difference equation.
+The series is always differenced once: load wanders, and a mean fitted to its last hours is soon wrong. statsmodels
+estimates on a bounded window, now and then; the ticks between apply the difference equation.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import attrs
 import numpy as np
@@ -17,44 +17,40 @@ from planner_core.predictors._history import Values, appended, is_due
 from planner_core.predictors._spread import LONGEST, Spread
 from planner_core.predictors.protocol import Forecast
 
-Order = tuple[int, int, int]
-"""p, d, q: autoregressive terms, differences (0 or 1), moving-average terms."""
-
-ORDERS: tuple[Order, ...] = ((0, 1, 1), (1, 1, 1), (0, 1, 2), (2, 1, 1), (1, 0, 0), (1, 0, 1), (2, 0, 1))
-"""What is tried. Without a difference there is a mean; with one there is no drift."""
-RANDOM_WALK: Order = (0, 1, 0)
-"""The order while nothing else is known: repeat the last value."""
+ORDERS = ((0, 1), (1, 1), (0, 2), (2, 1), (2, 2))
+"""p and q that are tried."""
 FIRST = 16
-"""Values before the first estimate."""
+"""Values before the first estimate; until then the last value is repeated, which is ARIMA(0, 1, 0)."""
 ESTIMATE_EVERY, SELECT_EVERY = 48, 192
 """Values between two estimates of the coefficients, and between two choices of the order."""
 ROUNDS = 25
-"""Rounds of the likelihood's maximisation; more change the forecast little and may take long."""
+"""Rounds in which the likelihood is maximised; more hardly change the forecast and may take long."""
+USUAL = 4.0
+"""Changes are cut to so many robust standard deviations before the estimate."""
 
 
 @attrs.frozen(kw_only=True)
 class ArimaState:
-    """The values seen, the model as last estimated, and what its difference equation needs."""
+    """The values seen, the model as last estimated, and its last residuals."""
 
     values: Values = attrs.field(factory=lambda: np.zeros(0), eq=attrs.cmp_using(eq=np.array_equal))
     """The latest values, spikes cut; at most ``window``."""
     count: int = 0
     """Values seen in all."""
-    order: Order = RANDOM_WALK
-    mean: float = 0.0
-    """Of the series, where the order has no difference."""
     ar: tuple[float, ...] = ()
+    """The p coefficients of past changes, latest first."""
     ma: tuple[float, ...] = ()
+    """The q coefficients of past residuals, latest first."""
     residuals: tuple[float, ...] = ()
-    """One-step errors of the model, newest first; as many as ``ma``."""
+    """The last q one-step errors, latest first."""
     spread: Spread = Spread()
 
 
 @attrs.frozen(kw_only=True)
 class Arima:
-    """Autoregression and moving average, of the series or of its changes."""
+    """Autoregression and moving average of the series' changes."""
 
-    window: int = attrs.field(default=200, validator=config_number(whole=True, least=32))
+    window: int = attrs.field(default=256, validator=config_number(whole=True, least=32))
     """Values that the model is estimated on, the latest ones."""
 
     def __attrs_post_init__(self) -> None:
@@ -67,16 +63,16 @@ class Arima:
     def observe(self, state: ArimaState, value: float) -> ArimaState:
         """The state after ``value``, estimated anew if it is time."""
         spread, tamed = state.spread.learn(value)
-        residuals = state.residuals
-        if residuals:
-            residuals = (tamed - _path(state, 1, positive=False)[0], *residuals)[: len(residuals)]
-        state = attrs.evolve(
-            state,
-            values=appended(state.values, tamed, self.window),
-            count=state.count + 1,
-            residuals=residuals,
+        values, count, residuals = (
+            appended(state.values, tamed, self.window),
+            state.count + 1,
+            state.residuals,
         )
-        if state.count >= FIRST and is_due(state.count, ESTIMATE_EVERY):
+        if residuals:
+            expected = state.values[-1] + _next_change(state, _changes(state), list(residuals))
+            residuals = (float(tamed - expected), *residuals)[: len(residuals)]
+        state = attrs.evolve(state, values=values, count=count, residuals=residuals)
+        if count >= FIRST and is_due(count, ESTIMATE_EVERY):
             state = _estimated(state)
         return attrs.evolve(state, spread=spread.expect(_path(state, LONGEST)))
 
@@ -87,71 +83,63 @@ class Arima:
         return Forecast(mean=_path(state, steps), std=state.spread.std(steps))
 
 
-def _path(state: ArimaState, steps: int, *, positive: bool = True) -> list[float]:
-    """The next ``steps`` values: never negative unless asked for, never past twice the highest that was seen."""
-    p, d, _ = state.order
-    recent = state.values[-(p + d) :].tolist()
-    last = recent[-1] if recent else 0.0
-    past = [after - before for before, after in zip(recent, recent[1:], strict=False)] if d else recent
-    past = [value - state.mean for value in reversed(past)]
-    residuals = list(state.residuals)
-    highest = 2.0 * float(state.values.max())
+def _changes(state: ArimaState) -> list[float]:
+    """The last p changes, latest first."""
+    recent: list[float] = state.values[-1 - len(state.ar) :].tolist()
+    return [after - before for before, after in zip(recent, recent[1:], strict=False)][::-1]
+
+
+def _next_change(state: ArimaState, changes: list[float], residuals: list[float]) -> float:
+    return sum(a * b for a, b in zip(state.ar, changes, strict=False)) + sum(
+        a * b for a, b in zip(state.ma, residuals, strict=False)
+    )
+
+
+def _path(state: ArimaState, steps: int) -> list[float]:
+    """The next ``steps`` values: never negative, and never past twice the highest that was seen."""
+    changes, residuals = _changes(state), list(state.residuals)
+    value, highest = float(state.values[-1]), 2.0 * float(state.values.max())
     path = []
     for _ in range(steps):
-        change = sum(map(float.__mul__, state.ar, past)) + sum(map(float.__mul__, state.ma, residuals))
-        last = change + (last if d else state.mean)
-        last = min(max(last, 0.0), highest) if positive else last
-        path.append(last)
-        past, residuals = [change, *past], [0.0, *residuals]
+        change = _next_change(state, changes, residuals)
+        changes, residuals = [change, *changes], [0.0, *residuals]
+        value += change
+        path.append(min(max(value, 0.0), highest))
     return path
 
 
 def _estimated(state: ArimaState) -> ArimaState:
     """The state with coefficients, and if it is time the order, from the values seen."""
-    low, high = float(state.values.min()), float(state.values.max())
-    if not high - low > 1e-9 * high:
-        return attrs.evolve(state, order=RANDOM_WALK, mean=0.0, ar=(), ma=(), residuals=())
-    scaled = (state.values - low) / (high - low)
-    select = state.order == RANDOM_WALK or is_due(state.count, SELECT_EVERY)
-    fits = [fit for order in (ORDERS if select else (state.order,)) if (fit := _fit(scaled, order)) is not None]
-    if not fits:
+    changes = np.diff(state.values)
+    usual = USUAL * 1.4826 * float(np.median(np.abs(changes)))
+    changes = np.clip(changes, -usual, usual) if usual > 0 else changes
+    scale = float(changes.std())
+    if not scale > 1e-9 * float(state.values.max()):
+        return attrs.evolve(state, ar=(), ma=(), residuals=())
+    current = (len(state.ar), len(state.ma))
+    select = current == (0, 0) or is_due(state.count, SELECT_EVERY)
+    fits = [_fit(changes / scale, p, q) for p, q in (ORDERS if select else (current,))]
+    known = [fit for fit in fits if fit is not None]
+    if not known:
         return state
-    _, order, mean, ar, ma, residuals = min(fits, key=lambda fit: fit[0])
-    return attrs.evolve(
-        state,
-        order=order,
-        mean=low + mean * (high - low) if order[1] == 0 else 0.0,
-        ar=ar,
-        ma=ma,
-        residuals=tuple(residual * (high - low) for residual in residuals),
-    )
+    _, ar, ma, residuals = min(known)
+    return attrs.evolve(state, ar=ar, ma=ma, residuals=tuple(residual * scale for residual in residuals))
 
 
-def _fit(values: Values, order: Order) -> tuple[float, Order, float, Any, Any, tuple[float, ...]] | None:
-    """Akaike's criterion (corrected for few values), order, mean, coefficients, last residuals; ``None``: no fit.
+Floats = tuple[float, ...]
 
-    The likelihood is that of all values but the first given the first, so that orders with and without a
-    difference compare.
-    """
+
+def _fit(changes: Values, p: int, q: int) -> tuple[float, Floats, Floats, Floats] | None:
+    """Akaike's criterion (corrected for few values), coefficients and last residuals; ``None``: no fit."""
     from statsmodels.tsa.statespace.sarimax import SARIMAX
 
-    p, d, q = order
-    series = np.diff(values) if d else values
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            model = SARIMAX(series, order=(p, 0, q), trend="n" if d else "c")
-            fit = model.fit(disp=0, maxiter=ROUNDS, cov_type="none")
+            fit = SARIMAX(changes, order=(p, 0, q)).fit(disp=0, maxiter=ROUNDS, cov_type="none")
         except (ValueError, np.linalg.LinAlgError):
             return None
-    params = dict(zip(model.param_names, (float(value) for value in fit.params), strict=True))
-    ar = tuple(params[f"ar.L{lag}"] for lag in range(1, p + 1))
-    ma = tuple(params[f"ma.L{lag}"] for lag in range(1, q + 1))
-    mean = params.get("intercept", 0.0) / max(1 - sum(ar), 1e-6)
-    num, free = len(values) - 1, p + q + 2 - d
-    likelihood = float(fit.llf_obs[1 - d :].sum())
-    criterion = 2 * free - 2 * likelihood + 2 * free * (free + 1) / max(num - free - 1, 1)
-    residuals = tuple(float(value) for value in fit.resid[::-1][:q])
-    if not all(map(np.isfinite, (criterion, mean, *ar, *ma, *residuals))):
+        numbers = [float(fit.aicc), *map(float, fit.params), *map(float, fit.resid[::-1][:q])]
+    if not np.isfinite(numbers).all():
         return None
-    return criterion, order, mean, ar, ma, residuals
+    return numbers[0], tuple(numbers[1 : p + 1]), tuple(numbers[p + 1 : p + q + 1]), tuple(numbers[-q:])

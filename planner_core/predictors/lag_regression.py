@@ -33,7 +33,7 @@ HALF_LIFE = 1500.0
 """Rows after which a row weighs half."""
 HUBER = 1.5
 """Residuals up to so many medians of their absolute values weigh fully."""
-LEVEL=True
+LEVEL = True
 ROUNDS = 4
 """Rounds of reweighting."""
 RIDGE = 0.001
@@ -62,7 +62,9 @@ class LagRegressionState:
 class LagRegression:
     """Learns how the next value follows from the last ones, and from those of a day and a week ago."""
 
-    period: int | None = attrs.field(default=None, validator=config_number(whole=True, least=2, optional=True))
+    period: int | None = attrs.field(
+        default=None, validator=config_number(whole=True, least=2, optional=True)
+    )
     """Steps of the season, such as 480 for a day of 180-s intervals; ``None``: found from the data."""
     lags: int = attrs.field(default=6, validator=config_number(whole=True, least=1, most=64))
     """How many of the last values are inputs, one by one."""

@@ -6,9 +6,8 @@ import attrs
 import numpy as np
 
 from planner_core.data.checks import config_number
-from planner_core.predictors._history import Values, appended, find_period, is_due
-from planner_core.predictors._spread import LONGEST, Spread
-from planner_core.predictors.protocol import Forecast
+from planner_core.predictors._history import Values
+from planner_core.predictors._spread import Spread
 
 LOOK_EVERY = 48
 """Values between two searches for a period."""
@@ -36,7 +35,9 @@ class SeasonalNaiveState:
 class SeasonalNaive:
     """Repeats the last period, moved by as much of its last error as usually stays."""
 
-    period: int | None = attrs.field(default=None, validator=config_number(whole=True, least=2, optional=True))
+    period: int | None = attrs.field(
+        default=None, validator=config_number(whole=True, least=2, optional=True)
+    )
     """Steps of the season, such as 480 for a day of 180-s intervals; ``None``: found from the data."""
     memory: int = attrs.field(default=4096, validator=config_number(whole=True, least=64))
     """Values among which a period is looked for."""

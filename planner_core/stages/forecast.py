@@ -55,6 +55,7 @@ def learn(
         recent_rps=recent_rps,
         recent_at_s=recent_at_s,
         recent_isl=_blend(demand.recent_isl, traffic.isl, traffic.duration_s, SHAPE_MEMORY_S),
+        recent_isl_cv2=_blend(demand.recent_isl_cv2, _cv2(traffic), traffic.duration_s, SHAPE_MEMORY_S),
         recent_osl=_blend(demand.recent_osl, traffic.osl, traffic.duration_s, SHAPE_MEMORY_S),
         kv_hit_rate=demand.kv_hit_rate if hit is None else min(hit, MAX_KV_HIT_RATE),
         accept_length=demand.accept_length if accept is None else min(max(accept, 1.0), most),
@@ -118,6 +119,12 @@ def _blend(old: float | None, new: float | None, duration_s: float, memory_s: fl
     if old is None or new is None:
         return old if new is None else new
     return old + (new - old) * -math.expm1(-duration_s / memory_s)
+
+
+def _cv2(traffic: TrafficObservation) -> float | None:
+    if traffic.isl is None or traffic.isl_std is None:
+        return None
+    return (traffic.isl_std / traffic.isl) ** 2
 
 
 def _add(total: TrafficSum, traffic: TrafficObservation) -> TrafficSum:

@@ -322,12 +322,14 @@ def _counterfactuals(s: Situation) -> tuple[Counterfactual, ...]:
     if s.loop.step == "unit" or not s.arrivals_rps or not s.within.rps or s.curve.saturated_rps is None:
         return ()
     spare = s.total - s.arrivals_rps / (s.within.rps * s.engines_per_replica) - _decode_excess(s, s.within)
+    if spare < 0:
+        return ()
     if not s.role.prefills:
         most_rps = s.arrivals_rps + spare * s.within.rps * s.engines_per_replica
         return (Counterfactual(quantity="arrivals_rps", above=True, value=most_rps, change=1),)
     saturated_rps = s.curve.saturated_rps * s.engines_per_replica
     waiting = spare * saturated_rps * s.loop.drain_s + _harmless_backlog(s, saturated_rps)
-    tokens = max(0.0, waiting * max(s.curve.shape.fresh_isl, 1.0))
+    tokens = max(0.0, waiting) * max(s.curve.shape.fresh_isl, 1.0)
     return (Counterfactual(quantity="queued_prefill_tokens", above=True, value=tokens, change=1),)
 
 

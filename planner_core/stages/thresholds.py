@@ -16,9 +16,12 @@ from planner_core.data.fpm import Floats, FpmBatch
 from planner_core.data.reasons import Counterfactual, LoadReason
 from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
+from planner_core.maths.sla import Iteration
+from planner_core.perf import BatchLoad
 
 BUSY_SHARE = 0.7
 """Prefill engines at work, per engine that stays, above which a fleet doesn't shrink."""
+ROUNDING = 1e-9
 LARGEST_SHRINKAGE = 0.25
 """Share of a working fleet that goes at once: without latencies, the survivors' load is only guessed."""
 
@@ -95,8 +98,12 @@ def wish(
     coverage: float,
     starting: int,
     unit_step: bool,
+    iteration: Iteration | None = None,
 ) -> Wish:
-    """Replicas of one role by its thresholds; ``total`` run or start, of which ``coverage`` × the known ones serve."""
+    """Replicas of one role by its thresholds; ``total`` run or start, of which ``coverage`` × the known ones serve.
+
+    ``iteration`` is what the passes have taught of their duration, ``None`` while that is too little.
+    """
     rule = rule_for(role, config)
     if isinstance(rule, str):
         note = f"set engines.{role}.{rule} for its threshold"
@@ -129,7 +136,7 @@ def wish(
     if rule.under(use) and total > 1:
         if starting:
             return Wish(need=total, reason=LoadReason.SCALING_IN_PROGRESS, numbers=numbers)
-        need = _smallest(role, batch, config.engines[role], rule, work, total, coverage)
+        need = _smallest(role, batch, config.engines[role], rule, work, total, coverage, iteration)
         if unit_step:
             need = max(need, total - 1)
         if need < total:
@@ -141,20 +148,57 @@ def wish(
 
 
 def _smallest(
-    role: Role, batch: FpmBatch, spec: EngineSpec, rule: Rule, work: float, total: int, coverage: float
+    role: Role,
+    batch: FpmBatch,
+    spec: EngineSpec,
+    rule: Rule,
+    work: float,
+    total: int,
+    coverage: float,
+    iteration: Iteration | None,
 ) -> int:
     """The smallest fleet whose engines would stay well below the upper threshold and have time to spare."""
     rows = batch.latest
-    needs = [math.ceil(work / ((rule.up + rule.down) / 2)), 1]
-    per_replica = len(rows) / max(batch.num_workers, 1)
-    if role.prefills:
-        at_work = float(np.count_nonzero(batch.prefill_tokens[rows])) * coverage / per_replica
-        needs.append(math.ceil(at_work / BUSY_SHARE))
-    if role.decodes and spec.max_num_seqs is not None:
-        requests = (
-            float(batch.num_decode[rows].sum() + batch.queued_num_decode[rows].sum()) * coverage / per_replica
-        )
-        needs.append(math.ceil(requests / (BUSY_SHARE * spec.max_num_seqs)))
+    use = (rule.up + rule.down) / 2
+    needs = [work / use, 1.0]
     if batch.wall_time_s[rows].any() or work:
         needs.append(total - max(1, int(LARGEST_SHRINKAGE * total)))
-    return max(needs)
+    scale = (
+        coverage * batch.num_workers / max(len(rows), 1)
+    )  # from engines that report to replicas that serve
+    if role.prefills:
+        needs.append(float(np.count_nonzero(batch.prefill_tokens[rows])) * scale / BUSY_SHARE)
+    if role.decodes:
+        requests = float(batch.num_decode[rows].sum() + batch.queued_num_decode[rows].sum()) * scale
+        most = math.inf if spec.max_num_seqs is None else BUSY_SHARE * spec.max_num_seqs
+        needs.append(requests / most)
+        if iteration is not None and requests:
+            needs.append(_by_token_rate(batch, rule.unit * use, most, iteration) * scale)
+    return math.ceil(max(needs) - ROUNDING)
+
+
+def _by_token_rate(batch: FpmBatch, kv_tokens: float, most_requests: float, iteration: Iteration) -> float:
+    """Engines that generate the tokens which all known ones generate now, each with at most that much in its memory.
+
+    The batch of an engine grows faster than its share of the traffic: in a larger batch each pass takes longer, so
+    requests stay longer. What a smaller fleet has to keep up is the token rate.
+    """
+    rows = batch.latest
+    num_decode, seconds = batch.num_decode[rows], batch.wall_time_s[rows]
+    running = (num_decode > 0) & (seconds > 0)
+    if not running.any():
+        return 0.0
+    tokens_per_s = float((num_decode[running] / seconds[running]).sum())
+    per_request = 1 / float(num_decode[running].sum())
+    context = max(1.0, float(batch.decode_kv_tokens[rows].sum()) * per_request)
+    requests = max(1.0, min(most_requests, kv_tokens / context))
+    prompt_tokens = requests * float(batch.prefill_tokens[rows].sum()) * per_request
+    most_s = iteration(
+        BatchLoad(
+            prefill_tokens=prompt_tokens,
+            prefill_pairs=prompt_tokens * context,
+            num_decode=requests,
+            decode_kv_tokens=requests * context,
+        )
+    )
+    return tokens_per_s * float(most_s) / requests

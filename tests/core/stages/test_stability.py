@@ -4,12 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner_core.data.state import NeedMemory
-from planner_core.stages.stability import MAX_NEEDS, remember, settle
+from planner_core.stages import stability
+from planner_core.stages.stability import MAX_NEEDS, remember
 
 WINDOW_S = 60.0
 needs_over_time = st.lists(
     st.tuples(st.sampled_from([1.0, 5.0, 5.0, 20.0]), st.integers(0, 50)), min_size=1, max_size=60
 )
+
+
+def settle(memory: NeedMemory, current: int, need: int, now_s: float, window_s: float) -> int:
+    return stability.settle(memory, current, need, now_s, window_s)[0]
 
 
 def watch(
@@ -94,3 +99,34 @@ def test_idleness_is_counted_from_its_first_moment_and_ends_with_the_first_work(
         memory = remember(memory, now_s, 1, idle=True, window_s=WINDOW_S)
     assert memory.idle_since_s == 5.0
     assert remember(memory, 20.0, 1, idle=False, window_s=WINDOW_S).idle_since_s is None
+
+
+def life(needs: list[int], startup_ticks: int = 0) -> list[int]:
+    """Replicas over time of a role that is told these needs, one every 5 s."""
+    memory, current, counts = NeedMemory(), needs[0], []
+    for number, need in enumerate(needs):
+        memory = remember(memory, 5.0 * number, need, idle=False, window_s=WINDOW_S)
+        current, memory = stability.settle(memory, current, need, 5.0 * number, WINDOW_S)
+        counts.append(current)
+    return counts
+
+
+def test_a_size_that_proved_too_small_is_not_tried_again_for_an_hour_and_then_for_longer() -> None:
+    tries = []
+    memory, current = NeedMemory(), 4
+    for number in range(9000):
+        now_s, need = 5.0 * number, 3 if current == 4 else 4  # three seem enough until there are three
+        memory = remember(memory, now_s, need, idle=False, window_s=0.0)
+        before, (current, memory) = current, stability.settle(memory, current, need, now_s, 0.0)
+        if current < before:
+            tries.append(now_s)
+    waits = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    assert waits[0] >= 3600
+    assert all(later >= 1.9 * earlier for earlier, later in zip(waits, waits[1:], strict=False))
+
+
+def test_a_need_that_has_halved_is_followed_whatever_was_regretted() -> None:
+    up_and_down = [9] * 20 + [6] * 20 + [9] * 20
+    counts = life(up_and_down + [6] * 20 + [3] * 20)
+    assert counts[79] == 7  # not 6 again
+    assert counts[-1] == 3
