@@ -119,7 +119,7 @@ def _at_most(claims: Mapping[Role, Claim], fitted: dict[Role, Fitted], limits: L
         infeasible = Constraint.INFEASIBLE_BUDGET
         return {r: Fitted(replicas=c.current, constraint=infeasible, note=note) for r, c in claims.items()}
     kept = {role: max(minimums[role], min(wish, claims[role].current or 0)) for role, wish in wishes.items()}
-    base = kept if _gpus(kept, cost) <= room else minimums
+    base = _raise(minimums, kept, {role: float(had) for role, had in kept.items()}, cost, room)
     shares = _raise(base, wishes, {role: float(wish) for role, wish in wishes.items()}, cost, room)
     note = f"the roles ask for {_gpus(wishes, cost)} GPUs, the budget has {room}"
     return {
@@ -146,7 +146,7 @@ def _raise(
     def at(level: float) -> dict[Role, int]:
         return {r: min(top[r], max(base[r], math.ceil(level * weight[r]))) for r in base}
 
-    low, high = 0.0, max(top[r] / weight[r] for r in base if weight[r])
+    low, high = 0.0, max((top[r] / weight[r] for r in base if weight[r]), default=0.0)
     for _ in range(LEVEL_STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if _gpus(at(middle), cost) <= room else (low, middle)
