@@ -54,7 +54,10 @@ def decode_batch(rng: np.random.Generator, num_engines: int) -> FpmBatch:
     requests = rng.integers(30, 60, num_engines)
     seconds = (0.008 + 2e-4 * requests) * rng.normal(1, 0.03, num_engines)
     return FpmBatch(
-        worker_id=np.arange(num_engines), wall_time_s=seconds, num_decode=requests, decode_kv_tokens=requests * 1000
+        worker_id=np.arange(num_engines),
+        wall_time_s=seconds,
+        num_decode=requests,
+        decode_kv_tokens=requests * 1000,
     )
 
 
@@ -97,7 +100,10 @@ def import_s() -> float:
         "import sys, time; t = time.perf_counter(); import planner_core; print(time.perf_counter() - t);"
         f"sys.exit(any(name in sys.modules for name in {HEAVY!r}))"
     )
-    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(7)]
+    runs = [
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        for _ in range(7)
+    ]
     return statistics.median(float(run.stdout) for run in runs)
 
 

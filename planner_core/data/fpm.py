@@ -140,9 +140,10 @@ class FpmBatch:
             set_field(name, target)
         impossible = ~((table >= 0) & (table <= LARGEST))
         table[impossible] = np.nan
-        known = ~impossible[_LOADS].any(axis=0)
+        known: Bools = ~np.any(impossible[_LOADS], axis=0)
         long_enough: Bools = table[ROW_OF["wall_time_s"]] >= SHORTEST_S
-        learnable: Bools = known & long_enough & (table[_WORK].sum(axis=0) > 0)
+        work: Floats = table[_WORK].sum(axis=0)
+        learnable: Bools = known & long_enough & (work > 0)
         engines: dict[tuple[str, int], int] = {}
         workers: dict[str, int] = {}
         number, latest, worker = [-1] * rows, [0] * rows, [0] * rows

@@ -24,7 +24,11 @@ from planner_core import (
 )
 
 SPEC = EngineSpec(
-    max_num_batched_tokens=8192, max_num_seqs=256, max_kv_tokens=400_000, context_length=16_384, startup_s=60.0
+    max_num_batched_tokens=8192,
+    max_num_seqs=256,
+    max_kv_tokens=400_000,
+    context_length=16_384,
+    startup_s=60.0,
 )
 """An engine of which all is known."""
 
@@ -82,7 +86,7 @@ def make_config(mode: str = "disagg", target: str = "sla", **changes: Any) -> Pl
     spec = attrs.evolve(SPEC, **changes.pop("spec", {}))
     load = LoadScaling(**changes.pop("load", {}))
     values: dict[str, Any] = {
-        "engines": {role: spec for role in roles},
+        "engines": dict.fromkeys(roles, spec),
         "target": target,
         "sla": SlaTargets(ttft_ms=500, itl_ms=30),
         "throughput": None,

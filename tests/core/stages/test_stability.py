@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,9 +122,9 @@ def test_a_size_that_proved_too_small_is_not_tried_again_for_an_hour_and_then_fo
         before, (current, memory) = current, stability.settle(memory, current, need, now_s, 0.0)
         if current < before:
             tries.append(now_s)
-    waits = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(tries)]
     assert waits[0] >= 3600
-    assert all(later >= 1.9 * earlier for earlier, later in zip(waits, waits[1:], strict=False))
+    assert all(later >= 1.9 * earlier for earlier, later in itertools.pairwise(waits))
 
 
 def test_a_need_that_has_halved_is_followed_whatever_was_regretted() -> None:
