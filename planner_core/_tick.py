@@ -35,9 +35,9 @@ def initial_state(
     slow = config.throughput_loop
     for window in traffic:
         demand = forecast.learn(demand, config, window, now_s)
-        demand = demand if slow is None else forecast.learn_interval(demand, slow)
-    # Rates of yesterday warm the forecasters; they don't say what arrives now.
-    demand = attrs.evolve(demand, recent_rps=None, recent_at_s=None)
+        demand = demand if slow is None else forecast.learn_interval(demand, slow, now_s)
+    # Rates of yesterday warm the forecasters; they don't say what arrives now, nor when the last interval ended.
+    demand = attrs.evolve(demand, recent_rps=None, recent_at_s=None, learned_at_s=None)
     roles = {}
     for role in config.engines:
         model = config.perf_model(role)
@@ -70,7 +70,7 @@ def tick(inputs: TickInput) -> Decision:
         demand = forecast.learn(demand, config, inputs.traffic, now_s)
     measured = demand.pending.duration_s > 0
     if due.throughput and slow is not None:
-        demand = forecast.learn_interval(demand, slow)
+        demand = forecast.learn_interval(demand, slow, now_s)
     views = {role: look(inputs, role, state, demand, due) for role, state in states.items()}
 
     # forecast

@@ -41,6 +41,8 @@ class DemandState:
 
     pending: TrafficSum = attrs.field(factory=TrafficSum)
     """Traffic since the forecasters last learned."""
+    learned_at_s: float | None = None
+    """When the forecasters last learned."""
     rate: Any = None
     """State of the predictor of requests per second."""
     isl: Any = None

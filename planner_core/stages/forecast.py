@@ -22,6 +22,8 @@ RATE_MEMORY_S = 20.0
 """Time constant of the recent rate: long enough to see through Poisson noise, short beside a start."""
 SHAPE_MEMORY_S = 120.0
 """Time constant of the recent lengths."""
+MOST_MISSED = 64
+"""Intervals of an outage that are filled in; after a longer one, a season has to be found again."""
 MAX_KV_HIT_RATE = 0.95
 """A hit rate is trusted up to here; a prompt always leaves something to compute."""
 
@@ -62,21 +64,38 @@ def learn(
     )
 
 
-def learn_interval(demand: DemandState, slow: ThroughputScaling) -> DemandState:
-    """The demand once the forecasters have learned from what was gathered over the slow loop's interval."""
+def learn_interval(demand: DemandState, slow: ThroughputScaling, now_s: float) -> DemandState:
+    """The demand once the forecasters have learned from what was gathered over the slow loop's interval.
+
+    For intervals in which nothing was measured, the rate's forecaster is fed its own forecast: so a season keeps its
+    phase, and no silence is made up.
+    """
     pending = demand.pending
     if pending.duration_s == 0:
         return demand
     observe = _observer(slow.predictor)
+    rate = demand.rate
+    for _ in range(_intervals_missed(demand, slow, now_s)):
+        expected = _at(_forecast(slow.predictor, rate, 1), 0)
+        rate = observe(rate, expected)
     isl = pending.input_tokens / pending.isl_requests if pending.isl_requests else None
     osl = pending.output_tokens / pending.osl_requests if pending.osl_requests else None
     return attrs.evolve(
         demand,
         pending=TrafficSum(),
-        rate=observe(demand.rate, pending.num_requests / pending.duration_s),
+        learned_at_s=now_s,
+        rate=observe(rate, pending.num_requests / pending.duration_s),
         isl=observe(demand.isl, isl),
         osl=observe(demand.osl, osl),
     )
+
+
+def _intervals_missed(demand: DemandState, slow: ThroughputScaling, now_s: float) -> int:
+    """Whole intervals between the last lesson and the window that is learned now, of which nothing is known."""
+    if demand.learned_at_s is None:
+        return 0
+    unknown_s = now_s - demand.learned_at_s - max(demand.pending.duration_s, slow.interval_s)
+    return min(max(0, round(unknown_s / slow.interval_s)), MOST_MISSED)
 
 
 def predict(demand: DemandState, slow: ThroughputScaling, startup_s: float) -> TrafficForecast | None:

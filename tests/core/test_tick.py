@@ -160,6 +160,42 @@ def test_traffic_that_stops_lowers_the_floor_to_nothing(lab: Any) -> None:
     assert decisions[-1].replicas[AGG] == 1
 
 
+def test_zeros_after_a_warm_start_are_believed(lab: Any) -> None:
+    config = attrs.evolve(lab.config("agg"), load=None, throughput=lab.slow(max_step_replicas=100))
+    yesterday = [TrafficObservation(duration_s=180, num_requests=80 * 180, isl=1000, osl=200)] * 20
+    state = initial_state(config, 0.0, fpm={AGG: lab.benchmark(AGG)}, traffic=yesterday)
+    counts = []
+    for number in range(1, 8):
+        decision = tick(
+            TickInput(
+                config=config,
+                state=state,
+                now_s=180.0 * number,
+                workers={AGG: WorkerCounts(ready=4)},
+                traffic=TrafficObservation(duration_s=180, num_requests=0),
+            )
+        )
+        state = decision.state
+        counts.append(decision.replicas[AGG])
+    assert counts[-1] == 1
+
+
+def test_what_waits_counts_as_demand_besides_what_arrives(lab: Any) -> None:
+    config = attrs.evolve(lab.config("agg"), load=None, throughput=lab.slow(max_step_replicas=100))
+    floors = []
+    for queued in (0, 2_000_000):
+        busy = lab.agg_pass("w0", 40, 4000, queued_prefill_tokens=queued, queued_num_prefill=queued / 1000)
+        decision = lab.once(
+            config,
+            now_s=180.0,
+            workers={AGG: WorkerCounts(ready=1)},
+            fpm={AGG: [busy]},
+            traffic=TrafficObservation(duration_s=180, num_requests=40 * 180, isl=1000, osl=200),
+        )
+        floors.append(decision.replicas[AGG])
+    assert floors[1] > floors[0]
+
+
 def test_a_lost_scrape_is_no_silence(lab: Any) -> None:
     config = attrs.evolve(lab.config("agg"), load=None, throughput=lab.slow())
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from planner_core import PlannerConfig, ThroughputScaling, TrafficForecast, TrafficObservation
 from planner_core.data.state import DemandState
+from planner_core.predictors import Forecast
 from planner_core.stages import forecast
 from planner_core.testing import traffic_observations
 
@@ -27,7 +29,9 @@ def learn(config: PlannerConfig, *windows: TrafficObservation | None) -> DemandS
 
 def predicted(config: PlannerConfig, demand: DemandState, startup_s: float = 60.0) -> TrafficForecast | None:
     assert config.throughput is not None
-    return forecast.predict(forecast.learn_interval(demand, config.throughput), config.throughput, startup_s)
+    return forecast.predict(
+        forecast.learn_interval(demand, config.throughput, 1e4), config.throughput, startup_s
+    )
 
 
 def window(
@@ -83,7 +87,7 @@ def test_unknown_is_not_zero(lab: Any) -> None:
 def test_an_idle_window_lowers_the_rate_and_keeps_the_lengths(lab: Any) -> None:
     config = config_for(lab)
     assert config.throughput is not None
-    busy = forecast.learn_interval(learn(config, window(180, 4.0)), config.throughput)
+    busy = forecast.learn_interval(learn(config, window(180, 4.0)), config.throughput, 180.0)
     demand = forecast.learn(busy, config, window(180, 0.0, None, None), 360.0)
     got = predicted(config, demand)
     assert got is not None
@@ -162,3 +166,31 @@ def test_the_horizon_covers_a_start_and_an_interval(lab: Any) -> None:
         seen.clear()
         predicted(config, learn(config, window(180, 1.0)), startup_s)
         assert set(seen) == {steps}
+
+
+@attrs.frozen
+class Recorder:
+    """A predictor whose state is what it has been told; it forecasts the value of three intervals before."""
+
+    def init(self) -> tuple[float, ...]:
+        return ()
+
+    def observe(self, state: tuple[float, ...], value: float) -> tuple[float, ...]:
+        return (*state, value)
+
+    def forecast(self, state: tuple[float, ...], steps: int = 1) -> Forecast | None:
+        if len(state) < 3:
+            return None
+        mean = [state[len(state) - 3 + step % 3] for step in range(steps)]
+        return Forecast(mean=np.array(mean), std=np.zeros(steps))
+
+
+def test_intervals_in_which_nothing_was_measured_keep_their_place_in_the_season(lab: Any) -> None:
+    slow = ThroughputScaling(predictor=Recorder())
+    config = config_for(lab, throughput=slow)
+    demand = forecast.start(config)
+    for number, rate in enumerate([1.0, 5.0, 9.0, 1.0, None, None, None, 5.0, 9.0], start=1):
+        now_s = 180.0 * number
+        seen = None if rate is None else window(180, rate)
+        demand = forecast.learn_interval(forecast.learn(demand, config, seen, now_s), slow, now_s)
+    assert demand.rate == (1, 5, 9, 1, 5, 9, 1, 5, 9)
