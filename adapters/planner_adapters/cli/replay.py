@@ -24,6 +24,7 @@ from planner_adapters.simulation.presets import PRESETS
 from planner_adapters.simulation.replay import GRACE_S, replay
 from planner_adapters.simulation.synthetic import working_day
 from planner_adapters.simulation.traces import load_workload
+from planner_adapters.warmup import warmup_traffic
 from planner_core import Constraint, PlannerConfig, Role
 from planner_core.config import Target
 from planner_core.data.roles import ROLES_OF_MODE
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     engine = engine_of(profile=arguments.profile, name=arguments.engine)
     deployment = plan_deployment(settings, engine, startup_s=arguments.startup_s, replicas=arguments.replicas)
     workload = load_workload(arguments.trace) if arguments.trace else working_day(seed=arguments.seed)
-    policy = PlannerPolicy(deployment.config)
+    policy = PlannerPolicy(deployment.config, warmup_traffic(deployment.config))
     bound = _BudgetWatch()
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(arguments.journal)) if arguments.journal else None

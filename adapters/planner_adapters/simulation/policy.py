@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -15,6 +15,7 @@ from planner_core import (
     PlannerState,
     Role,
     TickInput,
+    TrafficObservation,
     first_tick,
     initial_state,
     tick,
@@ -39,16 +40,17 @@ class Policy(Protocol):
 class PlannerPolicy:
     """The planner, its state carried from tick to tick."""
 
-    def __init__(self, config: PlannerConfig) -> None:
-        self._config = config
+    def __init__(self, config: PlannerConfig, traffic: Sequence[TrafficObservation] = ()) -> None:
+        """``traffic`` are past windows to warm the forecasters with, oldest first."""
+        self._config, self._traffic = config, traffic
         self.state: PlannerState | None = None
         """What the next tick will know of the past; ``None`` before the first. May be set, to go on from."""
         self.last: tuple[TickInput, Decision] | None = None
         """The last tick, for a journal."""
 
     def begin(self, now_s: float) -> NextTick:
-        """The first tick of a planner without a past."""
-        self.state = initial_state(self._config, now_s)
+        """The first tick of a planner that has no more of a past than its warm-up."""
+        self.state = initial_state(self._config, now_s, traffic=self._traffic)
         return first_tick(self._config, now_s)
 
     def decide(self, now_s: float, measured: Measured) -> Decision:
