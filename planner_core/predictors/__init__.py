@@ -8,6 +8,7 @@ from planner_core.predictors.ensemble import Ensemble, EnsembleState
 from planner_core.predictors.holt_winters import HoltWinters, HoltWintersState
 from planner_core.predictors.kalman import Kalman, KalmanState
 from planner_core.predictors.lag_regression import LagRegression, LagRegressionState
+from planner_core.predictors.prophet import Prophet, ProphetState
 from planner_core.predictors.protocol import Forecast, Predictor
 
 BY_NAME = {"constant": Constant}
