@@ -72,6 +72,8 @@ def _ids(values: Any) -> npt.NDArray[np.str_]:
 
 LARGEST = 1e15
 """More than this of anything (a thousand years of tokens) is no measurement, and its square would still be finite."""
+SMALLEST = 1e-9
+"""Less than this of anything is nothing; dividing by it would overflow."""
 SHORTEST_S = 1e-6
 """No pass is shorter; what says it was teaches nothing."""
 _ZERO: Any = 0
@@ -140,6 +142,7 @@ class FpmBatch:
             set_field(name, target)
         impossible = ~((table >= 0) & (table <= LARGEST))
         table[impossible] = np.nan
+        table[table < SMALLEST] = 0.0
         known: Bools = ~np.any(impossible[_LOADS], axis=0)
         long_enough: Bools = table[ROW_OF["wall_time_s"]] >= SHORTEST_S
         work: Floats = table[_WORK].sum(axis=0)

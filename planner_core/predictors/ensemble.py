@@ -71,10 +71,10 @@ class Ensemble:
     members: tuple[Predictor[Any], ...] = attrs.field(
         factory=_usual_members, converter=tuple, validator=_are_predictors
     )
-    memory: int = attrs.field(default=200, validator=config_number(whole=True, least=1))
+    memory: int = attrs.field(default=150, validator=config_number(whole=True, least=1))
     """Errors over which the members are judged."""
-    sharpness: float = attrs.field(default=20.0, validator=config_number(least=0))
-    """How much a worse member loses: 5 % more error than the best costs a factor of e at 20; 0 weighs all alike."""
+    sharpness: float = attrs.field(default=40.0, validator=config_number(least=0))
+    """How much a worse member loses: at 40, 5 % more error than the best costs a factor of e²; 0 weighs all alike."""
 
     def init(self) -> EnsembleState:
         """Nothing seen."""

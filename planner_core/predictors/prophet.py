@@ -24,8 +24,8 @@ FIRST = 10
 """Values before the first forecast; with fewer, a fit takes ten times as long and means nothing."""
 FOURIER_ORDER = 6
 """Waves of which the season is made up."""
-MOST_PERSISTENT = 0.99
-"""Share of its last error that a fit is corrected by, at most."""
+PERSISTENCE_MEMORY = 50.0
+"""Values over which it is learned how much of the curve's error stays for the next one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,8 +36,8 @@ class ProphetState:
     """The latest values, spikes cut; at most ``window_size``."""
     curve: tuple[float, ...] = ()
     """From the last value on, which comes first; empty before the first fit."""
-    persistence: float = MOST_PERSISTENT
-    """Correlation of successive errors of the fit."""
+    persistence: tuple[float, float] = (0.0, 0.0)
+    """Recent sums: of the curve's error times the one before, and of the latter's square."""
     spread: Spread = Spread()
 
 
@@ -68,10 +68,15 @@ class Prophet:
         """The state after ``value``, fitted anew if the curve comes to its end."""
         spread, tamed = state.spread.learn(value)
         values = appended(state.values, tamed, max(self.window_size, FIRST))
-        state = attrs.evolve(state, values=values, curve=state.curve[1:])
-        if len(values) >= FIRST and len(state.curve) <= LONGEST:
-            curve, persistence = self._fitted(values, LONGEST + self.fit_every)
-            state = attrs.evolve(state, curve=curve, persistence=persistence)
+        curve, (products, squares) = state.curve, state.persistence
+        if curve:
+            before, error = float(state.values[-1]) - curve[0], tamed - curve[1]
+            products += before * error - products / PERSISTENCE_MEMORY
+            squares += before**2 - squares / PERSISTENCE_MEMORY
+        curve = curve[1:]
+        if len(values) >= FIRST and len(curve) <= LONGEST:
+            curve = self._curve(values, LONGEST + self.fit_every)
+        state = attrs.evolve(state, values=values, curve=curve, persistence=(products, squares))
         return attrs.evolve(state, spread=spread.expect(self._path(state, LONGEST)))
 
     def forecast(self, state: ProphetState, steps: int = 1) -> Forecast | None:
@@ -83,36 +88,35 @@ class Prophet:
     def _path(self, state: ProphetState, steps: int) -> Values:
         if not state.curve:
             return np.full(steps, state.values[-1])
-        curve = state.curve
+        curve, (products, squares) = state.curve, state.persistence
         if len(curve) <= steps:
-            curve = self._fitted(state.values, steps)[0]
+            curve = self._curve(state.values, steps)
+        stays = min(max(products / squares, 0.0), 1.0) if squares > 0 else 1.0
         error = float(state.values[-1]) - curve[0]
-        path = np.array(curve[1 : steps + 1]) + error * state.persistence ** np.arange(1, steps + 1)
+        path = np.array(curve[1 : steps + 1]) + error * stays ** np.arange(1, steps + 1)
         return np.clip(path, 0.0, 2.0 * float(state.values.max()))
 
-    def _fitted(self, values: Values, steps: int) -> tuple[tuple[float, ...], float]:
-        """The curve from the last value to ``steps`` after it, and how its errors persist."""
-        num, last = len(values), float(values[-1])
+    def _curve(self, values: Values, steps: int) -> tuple[float, ...]:
+        """The fitted curve at the last value and ``steps`` on."""
         low, high = float(values.min()), float(values.max())
-        if not high - low > 1e-9 * high:
-            return (last,) * (steps + 1), MOST_PERSISTENT
-        curve = _curve(values, self.period or find_period(values), steps)
-        if not np.isfinite(curve).all():
-            return (last,) * (steps + 1), MOST_PERSISTENT
-        errors = values - curve[:num]
-        squares = float(errors[:-1] @ errors[:-1])
-        persistence = float(errors[1:] @ errors[:-1]) / squares if squares > 0 else 0.0
-        return tuple(curve[num - 1 :].tolist()), min(max(persistence, 0.0), MOST_PERSISTENT)
+        if high - low > 1e-9 * high:
+            curve = _fitted(values, self.period or find_period(values), steps)
+            if np.isfinite(curve).all():
+                return tuple(curve.tolist())
+        return (float(values[-1]),) * (steps + 1)
 
 
-def _curve(values: Values, period: int | None, steps: int) -> Values:
-    """The fit to the values and ``steps`` on; of shape (values + steps,)."""
+def _fitted(values: Values, period: int | None, steps: int) -> Values:
+    """A fit to the values, at the last one and ``steps`` on; of shape (1 + steps,)."""
     import pandas as pd
     import prophet
 
     days = pd.date_range("2000-01-01", periods=len(values) + steps, freq="D")
     model: Any = prophet.Prophet(
-        yearly_seasonality=False, weekly_seasonality=False, daily_seasonality=False, uncertainty_samples=0
+        yearly_seasonality=False,
+        weekly_seasonality=False,
+        daily_seasonality=False,
+        uncertainty_samples=0,
     )
     if period is not None and len(values) >= 2 * period:
         model.add_seasonality("season", period=period, fourier_order=min(FOURIER_ORDER, period // 2))
@@ -120,4 +124,4 @@ def _curve(values: Values, period: int | None, steps: int) -> Values:
         warnings.simplefilter("ignore")
         model.fit(pd.DataFrame({"ds": days[: len(values)], "y": values}), seed=1)
         curve: Values = model.predict(pd.DataFrame({"ds": days}))["yhat"].to_numpy(dtype=np.float64)
-    return curve
+    return curve[len(values) - 1 :]

@@ -26,6 +26,7 @@ from planner_core import (
     initial_state,
     tick,
 )
+from planner_core.perf import Linear
 
 PREFILL, DECODE, AGG = Role.PREFILL, Role.DECODE, Role.AGG
 
@@ -485,6 +486,16 @@ def test_an_impossible_duration_of_a_pass_changes_nothing(lab: Any, wall_time_s:
     clean, broken = lab.decode_pass("w0", 20), lab.decode_pass("w0", 20, wall_time_s=wall_time_s)
     assert after([broken, clean]) == after([clean])
     assert after([broken]).replicas == after([clean]).replicas
+
+
+def test_a_pass_of_next_to_no_tokens_is_a_pass_of_none(lab: Any) -> None:
+    passes = [
+        lab.decode_pass("w0", 1.0, 1.0, wall_time_s=1.0),
+        lab.decode_pass("w0", 0.0, prefill_tokens=2.2e-311, wall_time_s=2.0),
+    ]
+    config = lab.config("decode", perf=Linear(min_observations=1))
+    decision = lab.once(config, warm=False, workers={DECODE: WorkerCounts(ready=1)}, fpm={DECODE: passes})
+    assert decision.replicas == {DECODE: 1}
 
 
 def test_an_hour_of_bad_passes_leaves_the_next_good_ones_alone(lab: Any) -> None:

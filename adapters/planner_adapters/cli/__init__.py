@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from planner_adapters.cli import replay
+from planner_adapters.backtest.series import SeriesError
+from planner_adapters.cli import backtest, replay
 from planner_adapters.dynamo.profiles import ProfileError
 from planner_adapters.journal import JournalError
 from planner_adapters.simulation.workload import WorkloadError
 from planner_core import PlannerError
 
-COMMANDS: dict[str, ModuleType] = {"replay": replay}
+COMMANDS: dict[str, ModuleType] = {"replay": replay, "backtest": backtest}
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-_EXPECTED = (PlannerError, WorkloadError, ProfileError, JournalError, OSError)
+_EXPECTED = (PlannerError, WorkloadError, SeriesError, ProfileError, JournalError, OSError)
 """What bad input raises; anything else is a fault of ours and keeps its traceback."""
 
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from planner_core import MissingExtraError
 
 
-def print_table(title: str, rows: Iterable[tuple[str, str]], notes: Iterable[str] = ()) -> None:
-    """A table of names and figures, and sentences below it."""
+PIPE_COLUMNS = 120
+"""Width of what nobody looks at: a table is not to be folded for a window that isn't there."""
+
+
+def print_table(
+    title: str, rows: Iterable[Sequence[str]], notes: Iterable[str] = (), header: Sequence[str] = ()
+) -> None:
+    """A table of names and figures, and sentences below it. The columns are named by ``header``, if there is one."""
     with _rich():
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
-    table = Table(show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    for name, figure in rows:
-        table.add_row(Text(name), Text(figure))
-    console = Console()
+    rows = list(rows)
+    table = Table(show_header=bool(header))
+    for place, name in enumerate(header or rows[0]):
+        table.add_column(name, style="bold" if place == 0 else "", justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
     with console.capture() as captured:  # rich would end the program where a pipe breaks
         console.print(Text(title, style="bold"))
         console.print(table)

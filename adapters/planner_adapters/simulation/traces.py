@@ -37,7 +37,7 @@ def load_workload(path: str | Path, *, block_tokens: int = BLOCK_TOKENS) -> Work
     """
     path = Path(path)
     try:
-        with _open_text(path) as file:
+        with open_text(path) as file:
             start = file.read(1)
             file.seek(0)
             read = _read_jsonl if start == "{" else _read_csv
@@ -53,7 +53,8 @@ def load_workload(path: str | Path, *, block_tokens: int = BLOCK_TOKENS) -> Work
     return rows.workload(path)
 
 
-def _open_text(path: Path) -> IO[str]:
+def open_text(path: Path) -> IO[str]:
+    """The file, read as UTF-8, and through gzip where it begins or ends like that."""
     with path.open("rb") as raw:
         is_gzip = raw.read(2) == b"\x1f\x8b" or path.suffix == ".gz"
     if is_gzip:
