@@ -77,7 +77,7 @@ def _key(
 
 
 _GPU_BUDGET = config_number(whole=True, optional=True)
-_HYPER = config_number(above=0)
+_NOISE = config_number(above=0, optional=True)
 
 KEYS: tuple[Key, ...] = (
     # What is deployed, and what it promises
@@ -203,23 +203,23 @@ KEYS: tuple[Key, ...] = (
     _key(
         "kalman_q_level",
         "predictors.kalman.q_level",
-        "`kalman`: variance of the level's change.",
-        check=_HYPER,
-        default=1.0,
+        "`kalman`: variance of the level's change; 1 if one of the two others is set; all unset: estimated.",
+        check=_NOISE,
+        default=None,
     ),
     _key(
         "kalman_q_trend",
         "predictors.kalman.q_trend",
-        "`kalman`: variance of the trend's change.",
-        check=_HYPER,
-        default=0.1,
+        "`kalman`: variance of the trend's change; likewise 0.1, or estimated.",
+        check=_NOISE,
+        default=None,
     ),
     _key(
         "kalman_r",
         "predictors.kalman.r",
-        "`kalman`: variance of the measurement.",
-        check=_HYPER,
-        default=10.0,
+        "`kalman`: variance of the measurement; likewise 10, or estimated.",
+        check=_NOISE,
+        default=None,
     ),
     _key(
         "kalman_min_points",

@@ -25,7 +25,7 @@ from planner_core.config.sections import (
 from planner_core.data.errors import ConfigError
 from planner_core.data.roles import ROLES_OF_MODE, Role
 from planner_core.perf import Linear
-from planner_core.predictors import BY_NAME
+from planner_core.predictors import BY_NAME, Log1p
 
 T = TypeVar("T")
 
@@ -232,14 +232,12 @@ def _thresholds(build: _Builder, *, needed: bool) -> QueueThresholds | None:
 
 
 def _throughput(build: _Builder) -> ThroughputScaling:
-    if build.value("predictors.log1p", False):
-        build.problems.append(
-            f"{build.at['predictors.log1p']}: must be false, no predictor works on logarithms yet"
-        )
     fields = build.fields("throughput")
     if "predictor" in fields:
         name = fields["predictor"]
         fields["predictor"] = BY_NAME[name](**build.fields(f"predictors.{name}"))
+    if build.value("predictors.log1p", False):
+        fields["predictor"] = Log1p(fields.get("predictor") or ThroughputScaling().predictor)
     return build.attempt(lambda: ThroughputScaling(**fields)) or ThroughputScaling()
 
 
@@ -259,7 +257,9 @@ def _check_that_the_minimums_fit(engines: dict[Role, EngineSpec], limits: Limits
 
 def config_to_mapping(config: PlannerConfig) -> dict[str, Any]:
     """The canonical keys that say this configuration; :class:`ConfigError` if none can."""
-    predictor = config.throughput and config.throughput.predictor
+    predictor: Any = config.throughput and config.throughput.predictor
+    on_logarithms = isinstance(predictor, Log1p)
+    predictor = predictor.predictor if on_logarithms else predictor
     name = next((name for name, cls in BY_NAME.items() if type(predictor) is cls), None)
     mapping: dict[str, Any] = {"mode": config.mode}
     for key in KEYS:
@@ -268,6 +268,8 @@ def config_to_mapping(config: PlannerConfig) -> dict[str, Any]:
             mapping[key.name] = getattr(config, key.place) is not None
         elif key.place == "throughput.predictor":
             mapping[key.name] = name
+        elif key.place == "predictors.log1p":
+            mapping[key.name] = on_logarithms
         elif section.startswith("predictors."):
             if section == f"predictors.{name}":
                 mapping[key.name] = getattr(predictor, field)

@@ -8,7 +8,7 @@ import attrs
 
 from planner_core.data.checks import config_number, flag, object_with, one_of, text
 from planner_core.data.errors import ConfigError
-from planner_core.predictors import Constant, Predictor
+from planner_core.predictors import Ensemble, Predictor
 
 _COUNT_OR_NONE = config_number(whole=True, least=0, optional=True)
 _POSITIVE_OR_NONE = config_number(whole=True, least=1, optional=True)
@@ -84,7 +84,7 @@ class ThroughputScaling:
 
     interval_s: float = attrs.field(default=180.0, validator=config_number(above=0))
     predictor: Predictor[Any] = attrs.field(
-        factory=Constant, validator=object_with("init", "observe", "forecast")
+        factory=Ensemble, validator=object_with("init", "observe", "forecast")
     )
     """Forecasts request rate, ISL and OSL, each with a state of its own."""
     max_step_replicas: int = attrs.field(default=8, validator=config_number(whole=True, least=1))

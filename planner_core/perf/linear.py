@@ -85,7 +85,7 @@ class LinearState:
 class Linear:
     """Regression over at most ``max_samples`` passes, kept in ``num_buckets`` buckets over the inputs."""
 
-    max_samples: int = attrs.field(default=64, validator=config_number(whole=True, least=8))
+    max_samples: int = attrs.field(default=64, validator=config_number(whole=True, least=1))
     num_buckets: int = attrs.field(default=16, validator=config_number(whole=True, least=1, square=True))
     min_observations: int = attrs.field(default=5, validator=config_number(whole=True, least=1))
 

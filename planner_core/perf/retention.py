@@ -39,9 +39,10 @@ def _bucket(axes: Floats, num_buckets: int) -> Ints:
     """The number of each sample's bucket; the outermost buckets are open-ended."""
     per_axis = num_buckets if len(axes) == 1 else math.isqrt(num_buckets)
     scaled = np.log1p(axes)
-    ordered = np.partition(scaled, (TRIM, -1 - TRIM), axis=1)
-    low = ordered[:, TRIM : TRIM + 1]
-    width = np.maximum(ordered[:, -1 - TRIM, None] - low, 1e-9)
+    trim = min(TRIM, (axes.shape[1] - 1) // 2)
+    ordered = np.partition(scaled, (trim, -1 - trim), axis=1)
+    low = ordered[:, trim : trim + 1]
+    width = np.maximum(ordered[:, -1 - trim, None] - low, 1e-9)
     index = ((scaled - low) * (per_axis / width)).astype(np.int64)
     np.minimum(index, per_axis - 1, out=index)
     np.maximum(index, 0, out=index)

@@ -22,7 +22,9 @@ ORDERS = ((0, 1), (1, 1), (0, 2), (2, 1), (2, 2))
 FIRST = 16
 """Values before the first estimate; until then the last value is repeated, which is ARIMA(0, 1, 0)."""
 ESTIMATE_EVERY, SELECT_EVERY = 48, 192
-"""Values between two estimates of the coefficients, and between two choices of the order."""
+"""Values between two estimates of the coefficients, and between two choices of the order (at first with each)."""
+VALUES_PER_COEFFICIENT = 16
+"""Values that must speak for each coefficient."""
 ROUNDS = 25
 """Rounds in which the likelihood is maximised; more hardly change the forecast and may take long."""
 USUAL = 4.0
@@ -117,8 +119,11 @@ def _estimated(state: ArimaState) -> ArimaState:
     if not scale > 1e-9 * float(state.values.max()):
         return attrs.evolve(state, ar=(), ma=(), residuals=())
     current = (len(state.ar), len(state.ma))
-    select = current == (0, 0) or is_due(state.count, SELECT_EVERY)
-    fits = [_fit(changes / scale, p, q) for p, q in (ORDERS if select else (current,))]
+    if current == (0, 0) or state.count < SELECT_EVERY or state.count % SELECT_EVERY == 0:
+        orders = [(p, q) for p, q in ORDERS if (p + q) * VALUES_PER_COEFFICIENT <= len(changes) + 1]
+    else:
+        orders = [current]
+    fits = [_fit(changes / scale, p, q) for p, q in orders]
     known = [fit for fit in fits if fit is not None]
     if not known:
         return state

@@ -19,8 +19,6 @@ from planner_core.data.checks import config_number, object_with
 from planner_core.data.errors import ConfigError
 from planner_core.predictors._spread import HORIZONS, LONGEST, Spread
 from planner_core.predictors.constant import Constant
-from planner_core.predictors.holt_winters import HoltWinters
-from planner_core.predictors.kalman import Kalman
 from planner_core.predictors.lag_regression import LagRegression
 from planner_core.predictors.protocol import Forecast, Predictor
 
@@ -54,7 +52,7 @@ class EnsembleState:
 
 
 def _usual_members() -> tuple[Predictor[Any], ...]:
-    return (Constant(), Kalman(), HoltWinters(memory=256), LagRegression())
+    return (Constant(), LagRegression())
 
 
 def _are_predictors(instance: Any, attribute: attrs.Attribute[Any], members: Any) -> None:
@@ -99,12 +97,13 @@ class Ensemble:
         paths = self._paths(state, LONGEST)
         mean = self._mean(state, paths)
         expected = tuple(
-            (*due[len(due) == steps :], tuple(None if path is None else float(path[steps - 1]) for path in paths))
+            (
+                *due[len(due) == steps :],
+                tuple(None if path is None else float(path[steps - 1]) for path in paths),
+            )
             for steps, due in zip(HORIZONS, state.expected, strict=True)
         )
-        return attrs.evolve(
-            state, expected=expected, spread=spread if mean is None else spread.expect(mean)
-        )
+        return attrs.evolve(state, expected=expected, spread=spread if mean is None else spread.expect(mean))
 
     def forecast(self, state: EnsembleState, steps: int = 1) -> Forecast | None:
         """The weighted mean for each step; ``None`` while no member is ready."""

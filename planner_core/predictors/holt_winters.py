@@ -57,7 +57,7 @@ class HoltWinters:
         default=None, validator=config_number(whole=True, least=2, optional=True)
     )
     """Steps of the season, such as 480 for a day of 180-s intervals; ``None``: found from the data."""
-    memory: int = attrs.field(default=4096, validator=config_number(whole=True, least=64))
+    memory: int = attrs.field(default=2048, validator=config_number(whole=True, least=64))
     """Values that are kept. The season is used once two periods have been seen and if it helps."""
 
     def __attrs_post_init__(self) -> None:
@@ -70,7 +70,7 @@ class HoltWinters:
     def observe(self, state: HoltWintersState, value: float) -> HoltWintersState:
         """The state after ``value``, estimated anew if it is time."""
         spread, tamed = state.spread.learn(value)
-        level, trend = _smoothed(state, tamed)
+        level, trend = _smoothed(state, tamed, anew=state.count == 0 or spread.jumped)
         state = attrs.evolve(
             state,
             values=appended(state.values, tamed, self.memory),
@@ -98,11 +98,11 @@ class HoltWinters:
         return attrs.evolve(state, season=season, level=fitted[0], trend=fitted[1], smoothing=fitted[2])
 
 
-def _smoothed(state: HoltWintersState, value: float) -> tuple[float, float]:
+def _smoothed(state: HoltWintersState, value: float, *, anew: bool) -> tuple[float, float]:
     """Level and trend one value later."""
     alpha, beta, damping = state.smoothing
     value -= float(state.season[state.count % len(state.season)])
-    if state.count == 0:
+    if anew:
         return value, 0.0
     expected, trend = state.level + damping * state.trend, damping * state.trend
     error = value - expected

@@ -80,7 +80,10 @@ class Kalman:
         for (level, trend, score), (of_level, of_trend) in zip(before, gains, strict=True):
             error = value - level - trend
             score += (abs(error) - score) * weight
-            filters.append((level + trend + of_level * error, trend + of_trend * error, score))
+            if spread.jumped:
+                filters.append((value, 0.0, score))
+            else:
+                filters.append((level + trend + of_level * error, trend + of_trend * error, score))
         return KalmanState(
             count=state.count + 1, filters=tuple(filters), spread=spread.expect(_path(filters, LONGEST))
         )

@@ -1,7 +1,7 @@
 """A linear regression on the last values, their means, and what came one day and one week ago.
 
-Inputs and target are taken as differences to the last value. So a ridge shrinks towards "repeat the last value"
-where little is known, and level and unit of the series don't matter. Fitted by Huber's M-estimator (iteratively
+Inputs and target are taken as differences to the last value, so that a ridge shrinks towards "repeat the last
+value" where little is known. Fitted by Huber's M-estimator (iteratively
 reweighted least squares), in which spikes weigh little. Between two fits a tick only multiplies.
 """
 
@@ -36,6 +36,8 @@ HUBER = 1.5
 LEVEL = True
 ROUNDS = 4
 """Rounds of reweighting."""
+SMALLEST_CHANGE = 1e-3
+"""Inputs that vary by less than this share of the level aren't blown up to count like the others."""
 RIDGE = 0.001
 """Weight of "repeat the last value" beside the data, as a share of the inputs' variance."""
 RIDGE_ROWS = 8.0
@@ -54,7 +56,7 @@ class LagRegressionState:
     """Steps of the period that was given or found."""
     inputs: tuple[Stretch, ...] = ()
     weights: tuple[float, ...] = ()
-    """One per input; the last value weighs what is missing to 1."""
+    """Of a constant, of the last value, and of what each input differs from it; empty before the first fit."""
     spread: Spread = Spread()
 
 
@@ -68,7 +70,7 @@ class LagRegression:
     """Steps of the season, such as 480 for a day of 180-s intervals; ``None``: found from the data."""
     lags: int = attrs.field(default=6, validator=config_number(whole=True, least=1, most=64))
     """How many of the last values are inputs, one by one."""
-    memory: int = attrs.field(default=4096, validator=config_number(whole=True, least=64))
+    memory: int = attrs.field(default=2048, validator=config_number(whole=True, least=64))
     """Values that are kept. The season is used once two periods have been seen, the week likewise."""
 
     def init(self) -> LagRegressionState:
@@ -119,35 +121,38 @@ def _reach(inputs: tuple[Stretch, ...]) -> int:
 
 
 def _rows(values: Values, targets: npt.NDArray[np.int_], inputs: tuple[Stretch, ...]) -> Values:
-    """The inputs of each target, an index into ``values``; of shape (targets, inputs)."""
+    """A constant 1, the last value, and what the inputs differ from it, for each target, an index into ``values``.
+
+    Of shape (targets, 2 + inputs).
+    """
     sums = np.concatenate(([0.0], np.cumsum(values)))
     starts, stops = np.array(inputs, dtype=np.int_).reshape(-1, 2).T
     targets = targets[:, None]
     means = (sums[targets - stops + 1] - sums[targets - starts]) / (starts - stops + 1)
     last = values[targets - 1]
     rows = np.where(starts == stops, values[targets - starts], means) - last
-    return np.hstack((np.ones_like(last), last, rows)) if LEVEL else rows
+    return np.hstack((np.ones_like(last), last, rows))
 
 
 def _huber(rows: Values, targets: Values) -> tuple[float, ...]:
-    """The weights of the inputs."""
+    """The weights of the inputs, the first two of which are a constant 1 and the last value."""
     num, width = rows.shape
     scale = np.sqrt(np.mean(rows**2, axis=0))
-    largest = float(scale.max()) if width else 0.0
-    if not largest > 0:
+    level = float(scale[1])
+    if not level > 0:
         return (0.0,) * width
-    rows = rows / np.maximum(scale, 1e-6 * largest)
-    age = np.arange(num - 1, -1, -1)
-    newer = 0.5 ** (age / HALF_LIFE)
+    scale[2:] = np.maximum(scale[2:], SMALLEST_CHANGE * level)
+    rows = rows / scale
+    newer = 0.5 ** (np.arange(num)[::-1] / HALF_LIFE)
     ridge = (RIDGE * num + RIDGE_ROWS) * np.eye(width)
     weights, residuals = np.zeros(width), targets
     for _ in range(ROUNDS):
-        usual = HUBER * float(np.median(np.abs(residuals)))
-        trust = newer * (usual / np.maximum(np.abs(residuals), max(usual, 1e-12 * largest)))
+        usual = max(HUBER * float(np.median(np.abs(residuals))), 1e-9 * level)
+        trust = newer * usual / np.maximum(np.abs(residuals), usual)
         weighted = rows.T * trust
         weights = np.linalg.solve(weighted @ rows + ridge * trust.mean(), weighted @ targets)
         residuals = targets - rows @ weights
-    return tuple(float(f"{weight:.6g}") for weight in weights / np.maximum(scale, 1e-6 * largest))
+    return tuple(float(f"{weight:.6g}") for weight in weights / scale)
 
 
 def _path(state: LagRegressionState, steps: int) -> Values:
@@ -158,6 +163,6 @@ def _path(state: LagRegressionState, steps: int) -> Values:
     highest = 2.0 * float(state.values.max())
     for target in range(reach, reach + steps):
         last = path[target - 1]
-        row = _rows(path[: target + 1], np.array([target]), inputs)[0] if inputs else weights
-        path[target] = min(max(last + float(row @ weights), 0.0), highest)
+        change = _rows(path[: target + 1], np.array([target]), inputs)[0] @ weights if state.weights else 0.0
+        path[target] = min(max(last + float(change), 0.0), highest)
     return path[reach:]

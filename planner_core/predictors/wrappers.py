@@ -12,7 +12,7 @@ from planner_core.data.checks import config_number, object_with
 from planner_core.predictors._spread import Z
 from planner_core.predictors.protocol import Forecast, Predictor
 
-HIGHEST_LOG = 600.0
+HIGHEST_LOG = 690.0
 """A forecast of log(1 + x) is cut here: beyond, x is more than a float holds."""
 
 _A_PREDICTOR = object_with("init", "observe", "forecast")

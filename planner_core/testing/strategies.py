@@ -23,7 +23,7 @@ from planner_core.data.observations import ObservedLatencies, TrafficObservation
 from planner_core.data.roles import ROLES_OF_MODE, Role
 from planner_core.data.state import PlannerState
 from planner_core.perf import Linear
-from planner_core.predictors import Constant
+from planner_core.predictors import Constant, Ensemble
 from planner_core.types import Decision, TickInput, TrafficForecast
 
 T = TypeVar("T")
@@ -207,7 +207,7 @@ def configs(draw: st.DrawFn, mode: str | None = None, target: Target | None = No
     slow = st.builds(
         ThroughputScaling,
         interval_s=st.sampled_from([30.0, 180.0]),
-        predictor=st.builds(Constant, memory=st.integers(1, 64)),
+        predictor=st.builds(Constant, memory=st.integers(1, 64)) | st.just(Ensemble()),
         max_step_replicas=st.integers(1, 20),
         quantile=st.floats(0.5, 0.999),
     )

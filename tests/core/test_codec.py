@@ -222,7 +222,11 @@ class Notes:
 
 
 def test_built_in_extensions_travel_with_their_name() -> None:
-    config = PlannerConfig(engines={"agg": EngineSpec()}, perf={"agg": Linear(min_observations=3)})
+    config = PlannerConfig(
+        engines={"agg": EngineSpec()},
+        perf={"agg": Linear(min_observations=3)},
+        throughput=ThroughputScaling(predictor=Constant()),
+    )
     data = to_data(config)
     assert data["throughput"]["predictor"] == {"type": "Constant", "memory": 32}
     assert there_and_back(config) == config

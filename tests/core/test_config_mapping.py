@@ -18,6 +18,7 @@ from planner_core import (
 )
 from planner_core.config import ENGINE_KEYS, KEYS, Key
 from planner_core.perf import Linear
+from planner_core.predictors import BY_NAME
 
 THRESHOLDS = {
     "prefill_scale_up_queue_tokens": 8000,
@@ -46,7 +47,7 @@ def another_value(key: Key) -> Any:
     if key.check.choices:
         return next((choice for choice in key.check.choices if choice != key.default), key.default)
     if key.check.kind == "boolean":
-        return not key.default and key.name != "load_predictor_log1p"  # which no predictor can do yet
+        return not key.default
     if key.check.kind == "string":
         return "elsewhere"
     tries = (9, 2, 0.9, 3, 16, 4)
@@ -184,8 +185,8 @@ def test_all_problems_come_at_once_and_each_names_key_value_and_mend() -> None:
         "load_adjustment_interval = -5: must be a finite number above 0",
         "ttft = -500: must be a finite number above 0",
         "load_scaling_down_sensitivity = 300: must be a finite number at least 0 and at most 100",
-        "max_num_fpm_samples = 0: must be a whole number at least 8",
-        "load_predictor = 'oracle': must be one of constant",
+        "max_num_fpm_samples = 0: must be a whole number at least 1",
+        f"load_predictor = 'oracle': must be one of {', '.join(BY_NAME)}",
         "fpm_sample_bucket_size = 15: must be a perfect square, such as 16, at least 1",
     )
 

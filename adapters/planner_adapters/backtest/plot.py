@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,9 +18,11 @@ from planner_core import MissingExtraError
 
 Floats = npt.NDArray[np.float64]
 
-STRETCHES = 1000
-"""Of a long series, the highest and the lowest value of so many stretches are drawn."""
-TRUTH, COLOURS = "#222222", ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999933")
+MOST_BYTES = 1_000_000
+"""Of numbers in a page, beside the 4.8 MB of plotly itself."""
+BYTES = 2 * 4 * 4 / 3
+"""Of a point: x and y, as base64 of float32."""
+TRUTH, COLOURS = "#555555", ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999933")
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
 
 
@@ -38,34 +41,40 @@ def write_plot(
     forecasts: Mapping[str, Forecasts],
     *,
     title: str,
+    warmup: float = 0.0,
     shown: Sequence[str] = (),
 ) -> None:
     """Draws the truth and, at their first horizon, the forecasts with their 90 % intervals.
 
-    ``shown`` are drawn at once (by default all), the others after a click into the legend. What is drawn of a long
-    series are real points: the highest and lowest truth of each of 1 000 stretches, and every forecast there.
+    ``shown`` are drawn at once (by default all), the others after a click into the legend. Of a series too long for a
+    page of 6 MB, real points are drawn: the highest and the lowest truth of each stretch, and all forecasts there.
     """
     go = plotly()
-    kept = _kept(series.values)
+    num_stretches = int(MOST_BYTES / BYTES / (3 * len(forecasts) + 1) / 2)
+    kept = _kept(series.values, num_stretches)
     hours = _short(kept * series.interval_s / 3600)
     figure = go.Figure()
-    for (name, made), colour in zip(forecasts.items(), COLOURS * len(forecasts), strict=False):
-        low, high = made.interval_90()
-        usual = {
-            "x": hours,
-            "legendgroup": name,
-            "visible": True if not shown or name in shown else "legendonly",
-            "line": {"color": colour, "width": 1.5},
-        }
-        edge = usual | {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-        figure.add_scatter(y=_short(low[0][kept]), **edge)
-        figure.add_scatter(y=_short(high[0][kept]), fill="tonexty", fillcolor=_pale(colour), **edge)
-        figure.add_scatter(y=_short(made.mean[0][kept]), name=name, **usual)
     figure.add_scatter(
         x=hours, y=_short(series.values[kept]), name="truth", line={"color": TRUTH, "width": 1}
     )
+    for (name, made), colour in zip(forecasts.items(), cycle(COLOURS), strict=False):
+        low, high = made.interval_90()
+        visible = True if not shown or name in shown else "legendonly"
+        usual = {"x": hours, "legendgroup": name, "visible": visible, "mode": "lines"}
+        edge = usual | {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+        figure.add_scatter(y=_short(low[0][kept]), **edge)
+        figure.add_scatter(y=_short(high[0][kept]), fill="tonexty", fillcolor=_pale(colour), **edge)
+        figure.add_scatter(
+            y=_short(made.mean[0][kept]), name=name, line={"color": colour, "width": 1.5}, **usual
+        )
+    if warmup:
+        end = warmup * len(series) * series.interval_s / 3600
+        figure.add_vrect(0, end, fillcolor="#000000", opacity=0.05, line_width=0, annotation_text="warm-up")
+    subtitle = "bands: the 90 % intervals"
+    if len(kept) < len(series):
+        subtitle += f"; {len(kept):,} of {len(series):,} points: the highest and lowest of {num_stretches:,} stretches"
     figure.update_layout(
-        title={"text": title, "subtitle": {"text": _subtitle(series, len(kept))}},
+        title={"text": title, "subtitle": {"text": subtitle}},
         xaxis_title=_since(series),
         yaxis={"title": f"per {series.interval_s:g} s", "rangemode": "tozero"},
         hovermode="x unified",
@@ -75,26 +84,19 @@ def write_plot(
     Path(path).write_text(page, encoding="utf-8")
 
 
-def _kept(values: Floats) -> npt.NDArray[np.int_]:
+def _kept(values: Floats, num_stretches: int) -> npt.NDArray[np.int_]:
     """The steps that are drawn."""
-    if len(values) <= 2 * STRETCHES:
+    if len(values) <= 2 * num_stretches:
         return np.arange(len(values))
     kept = []
-    for stretch in np.array_split(np.arange(len(values)), STRETCHES):
+    for stretch in np.array_split(np.arange(len(values)), num_stretches):
         truth = values[stretch]
-        known = ~np.isnan(truth)
-        if known.any():
+        unknown = np.isnan(truth)
+        if not unknown.all():
             kept += [stretch[np.nanargmin(truth)], stretch[np.nanargmax(truth)]]
-        if not known.all():
-            kept.append(stretch[np.argmin(known)])  # so that a gap stays one
+        if unknown.any():
+            kept.append(stretch[np.argmax(unknown)])  # so that a gap stays one
     return np.unique(kept)
-
-
-def _subtitle(series: Series, num_kept: int) -> str:
-    band = "the bands are the 90 % intervals"
-    if num_kept == len(series):
-        return band
-    return f"{band}; {num_kept:,} of {len(series):,} points: the highest and lowest truth of {STRETCHES:,} stretches"
 
 
 def _since(series: Series) -> str:

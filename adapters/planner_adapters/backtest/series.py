@@ -71,11 +71,12 @@ def resample(
 
     The samples' own step is the median distance of two. By default the interval is that step, or 180 s where the
     step is shorter and the series has at least 100 intervals of 180 s. An interval is the mean of its samples, or with
-    ``add`` (counts) their sum. Where less than half of the samples are known, the interval isn't; where more are,
-    a sum is scaled up to all of them. :class:`SeriesError` says what can't be true.
+    ``add`` (counts) their sum. Where less than half of the samples are known, the interval isn't; where not all
+    are, a sum stands for all of them. :class:`SeriesError` says what can't be true.
     """
     time_s, values = np.asarray(time_s, dtype=np.float64), np.asarray(values, dtype=np.float64)
     _check_samples(time_s, values)
+    _check_interval(interval_s)
     step_s = float(np.median(np.diff(time_s)))
     span_s = float(time_s[-1] - time_s[0]) + step_s
     if interval_s is None:
@@ -84,11 +85,10 @@ def resample(
         raise SeriesError(
             f"interval_s = {interval_s:g} is shorter than the series' own step of {step_s:g} s; make it longer"
         )
-    _check_interval(interval_s, span_s)
+    _check_length(interval_s, span_s)
     samples = max(interval_s / step_s, 1.0)
-    place = np.floor((time_s - time_s[0] + step_s / 2) / interval_s).astype(
-        np.int64
-    )  # jitter moves no sample
+    since_s = time_s - time_s[0] + step_s / 2  # so that jitter moves no sample to another interval
+    place = np.floor(since_s / interval_s).astype(np.int64)
     known = ~np.isnan(values)
     num = np.bincount(place[known], minlength=int(place[-1]) + 1)
     total = np.bincount(place[known], weights=values[known], minlength=len(num))
@@ -98,7 +98,7 @@ def resample(
             name=name,
             start_s=float(time_s[0]),
             interval_s=interval_s,
-            values=mean * np.maximum(samples, num) if add else mean,
+            values=mean * samples if add else mean,
         )
     )
 
@@ -110,10 +110,11 @@ def count_arrivals(name: str, arrival_s: npt.ArrayLike, interval_s: float | None
     """
     arrival_s = np.asarray(arrival_s, dtype=np.float64)
     _check_times(arrival_s)
+    _check_interval(interval_s)
     span_s = float(arrival_s[-1] - arrival_s[0])
     if interval_s is None:
         interval_s = _fitting(ARRIVAL_INTERVALS_S, span_s) or ARRIVAL_INTERVALS_S[-1]
-    _check_interval(interval_s, span_s)
+    _check_length(interval_s, span_s)
     place = np.floor(arrival_s / interval_s).astype(np.int64)
     counts = np.bincount(place - place[0])[:-1]
     return _checked(
@@ -154,9 +155,12 @@ def _check_samples(time_s: Floats, values: Floats) -> None:
             raise SeriesError(f"the value {values[at]:g} {mend}", at)
 
 
-def _check_interval(interval_s: float, span_s: float) -> None:
-    if not (0 < interval_s < float("inf")):
+def _check_interval(interval_s: float | None) -> None:
+    if interval_s is not None and not 0 < interval_s < float("inf"):
         raise SeriesError(f"interval_s = {interval_s:g}: must be a finite number above 0")
+
+
+def _check_length(interval_s: float, span_s: float) -> None:
     if span_s / interval_s > MOST:
         raise SeriesError(
             f"lasts {span_s / interval_s:,.0f} intervals of {interval_s:g} s, and {MOST:,} are the most; "

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from planner_adapters.backtest.evaluation import BacktestRow, check_warmup, compare, roll
+from planner_adapters.backtest.evaluation import BacktestRow, Forecasts, check_warmup, compare, roll
 from planner_adapters.backtest.plot import plotly, write_plot
 from planner_adapters.backtest.reading import load_series
 from planner_adapters.backtest.series import Series, SeriesError
@@ -87,17 +88,17 @@ def run(arguments: argparse.Namespace) -> int:
         interval_s=arguments.interval_s,
         add=None if arguments.aggregate is None else arguments.aggregate == "sum",
     )
-    forecasts = {}
-    total = len(predictors) * len(series)
-    with progress(f"backtest {series.name}", total, shown=not arguments.json) as show:
+    if max(arguments.horizon) >= len(series):
+        raise SeriesError(
+            f"{arguments.series}: has {len(series):,} intervals of {series.interval_s:g} s, no more than the horizon "
+            f"of {max(arguments.horizon):,}; take a longer series, or a shorter interval or horizon"
+        )
+    forecasts: dict[str, Forecasts] = {}
+    with progress(f"backtest {series.name}", len(predictors) * len(series), shown=not arguments.json) as show:
         for name, predictor in predictors.items():
-            before = len(forecasts) * len(series)
-            forecasts[name] = roll(
-                predictor,
-                series.values,
-                horizons=arguments.horizon,
-                on_step=lambda step, before=before: show(before + step + 1),
-            )
+            done = len(forecasts) * len(series)
+            on_step = partial(_move, show, done)
+            forecasts[name] = roll(predictor, series.values, horizons=arguments.horizon, on_step=on_step)
     rows = compare(series.values, forecasts, warmup=arguments.warmup)
     if rows[0].mae is None:
         raise SeriesError(
@@ -110,7 +111,14 @@ def run(arguments: argparse.Namespace) -> int:
         _print(series, rows, log1p=arguments.log1p)
     if arguments.plot:
         title = f"{series.name}: forecast and truth, {arguments.horizon[0]} × {series.interval_s:g} s ahead"
-        write_plot(arguments.plot, series, forecasts, title=title, shown=(rows[0].predictor,))
+        write_plot(
+            arguments.plot,
+            series,
+            forecasts,
+            title=title,
+            warmup=arguments.warmup,
+            shown=(rows[0].predictor,),
+        )
     return 0
 
 
@@ -137,6 +145,10 @@ def _names(text: str) -> tuple[str, ...]:
 def _predictor(name: str, *, log1p: bool) -> Predictor[Any]:
     predictor: Predictor[Any] = BY_NAME[name]()
     return Log1p(predictor) if log1p else predictor
+
+
+def _move(show: Callable[[float], None], done: int, step: int) -> None:
+    show(done + step + 1)
 
 
 def _check_plot(path: Path) -> None:

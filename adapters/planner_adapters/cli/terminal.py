@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from planner_core import MissingExtraError
 
-
 PIPE_COLUMNS = 120
 """Width of what nobody looks at: a table is not to be folded for a window that isn't there."""
 

@@ -236,7 +236,7 @@ def test_it_is_not_ready_before_enough_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("max_samples", 7), ("num_buckets", 15), ("num_buckets", 0), ("min_observations", 0)]
+    ("field", "value"), [("max_samples", 0), ("num_buckets", 15), ("num_buckets", 0), ("min_observations", 0)]
 )
 def test_impossible_settings_are_refused(field: str, value: int) -> None:
     with pytest.raises(ConfigError, match=rf"Linear\.{field} = {value}"):

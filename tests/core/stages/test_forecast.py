@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from planner_core import PlannerConfig, ThroughputScaling, TrafficForecast, TrafficObservation
 from planner_core.data.state import DemandState
-from planner_core.predictors import Forecast
+from planner_core.predictors import Constant, Forecast
 from planner_core.stages import forecast
 from planner_core.testing import traffic_observations
 
 
 def config_for(lab: Any, **changes: Any) -> PlannerConfig:
-    return attrs.evolve(lab.config("agg"), **{"throughput": ThroughputScaling(), **changes})
+    return attrs.evolve(
+        lab.config("agg"), **{"throughput": ThroughputScaling(predictor=Constant()), **changes}
+    )
 
 
 def learn(config: PlannerConfig, *windows: TrafficObservation | None) -> DemandState:
@@ -149,7 +151,7 @@ def test_the_horizon_covers_a_start_and_an_interval(lab: Any) -> None:
 
     @attrs.frozen
     class Watching:
-        inner: Any = ThroughputScaling().predictor
+        inner: Any = ThroughputScaling(predictor=Constant()).predictor
 
         def init(self) -> Any:
             return self.inner.init()
