@@ -75,7 +75,7 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests and every code block of README and docs. `nox -s tests -- -m nightly` runs the long ones."""
-    session.install(".[cli]", *group("tests"))
+    session.install(".[cli,report]", *group("tests"))
     session.run("pytest", "-n", "2", *session.posargs)
 
 

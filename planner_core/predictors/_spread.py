@@ -22,6 +22,8 @@ COVERAGE, Z = 0.9, 1.6448536269514722
 """Share of values that mean ± Z · std is to cover."""
 SURPRISE = 6.0
 """A value this many standard deviations away is learned as if it were no further, unless it comes twice."""
+JUMP = 4
+"""So many surprises in a row, all to the same side, are a new level."""
 HIGHEST = 1e100
 """Values above are learned as this one: squares of it still fit into a float."""
 FEW = 8
@@ -37,18 +39,18 @@ class Spread:
     errors: tuple[tuple[float, ...], ...] = ((),) * len(HORIZONS)
     """The latest absolute errors at each horizon, oldest first."""
     surprise: int = 0
-    """1 or -1 if the last value was far above or below its forecast; 2 or -2 if the one before was so too."""
+    """How many values in a row, up to :data:`JUMP`, were far above their forecasts; negative: far below."""
 
     @property
     def jumped(self) -> bool:
-        """Whether the last two values are a new level: a model should start anew from there."""
-        return abs(self.surprise) == 2
+        """Whether the latest values are a new level: a model should start anew from there."""
+        return abs(self.surprise) == JUMP
 
     def learn(self, value: float, memory: int = MEMORY) -> tuple[Spread, float]:
         """The spread after one more value, and the value as a model should learn it.
 
-        A lone spike is cut to a few standard deviations. The second one in a row is a new level: it is learned
-        as it is, and forecasts made before it are no longer waited for.
+        A lone spike is cut to a few standard deviations; what follows it is learned as it is. So many in a row
+        are a new level, and forecasts made before it are no longer waited for.
         """
         value = min(value, HIGHEST)
         surprise, tamed = 0, value
@@ -57,15 +59,15 @@ class Spread:
             most = SURPRISE * _quantile(self.errors[0]) / Z
             if abs(value - forecast) > most:
                 side = 1 if value > forecast else -1
-                surprise = 2 * side if self.surprise * side > 0 else side
-                tamed = value if abs(surprise) == 2 else max(forecast + side * most, 0.0)
+                surprise = side * min(1 + max(self.surprise * side, 0), JUMP)
+                tamed = max(forecast + side * most, 0.0) if surprise == side else value
         errors = tuple(
             (*kept[max(0, len(kept) + 1 - memory) :], _short(abs(value - due[0])))
-            if len(due) == steps and (steps == 1 or abs(surprise) < 2)
+            if len(due) == steps and (steps == 1 or abs(surprise) < JUMP)
             else kept
             for steps, due, kept in zip(HORIZONS, self.expected, self.errors, strict=True)
         )
-        expected = self.expected if abs(surprise) < 2 else ((),) * len(HORIZONS)
+        expected = self.expected if abs(surprise) < JUMP else ((),) * len(HORIZONS)
         return Spread(expected=expected, errors=errors, surprise=surprise), tamed
 
     def expect(self, path: Sequence[float] | npt.NDArray[np.float64]) -> Spread:

@@ -1,3 +1,4 @@
+# pyright: basic
 """ARIMA(p, 1, q) (Box and Jenkins 1970): p and q chosen by Akaike's criterion, again and again as evidence grows.
 
 The series is always differenced once: load wanders, and a mean fitted to its last hours is soon wrong. statsmodels
@@ -7,6 +8,8 @@ estimates on a bounded window, now and then; the ticks between apply the differe
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -33,10 +36,12 @@ USUAL = 4.0
 
 @attrs.frozen(kw_only=True)
 class ArimaState:
-    """The values seen, the model as last estimated, and its last residuals."""
+    """The changes seen, the model as last estimated, and its last residuals."""
 
-    values: Values = attrs.field(factory=lambda: np.zeros(0), eq=attrs.cmp_using(eq=np.array_equal))
-    """The latest values, spikes cut; at most ``window``."""
+    last: float = 0.0
+    """The last value, spikes cut."""
+    changes: Values = attrs.field(factory=lambda: np.zeros(0), eq=attrs.cmp_using(eq=np.array_equal))
+    """The latest changes from one value to the next, without jumps to a new level; at most ``window``."""
     count: int = 0
     """Values seen in all."""
     ar: tuple[float, ...] = ()
@@ -53,7 +58,7 @@ class Arima:
     """Autoregression and moving average of the series' changes."""
 
     window: int = attrs.field(default=256, validator=config_number(whole=True, least=32))
-    """Values that the model is estimated on, the latest ones."""
+    """Changes that the model is estimated on, the latest ones."""
 
     def __attrs_post_init__(self) -> None:
         guest("statsmodels.tsa.statespace.sarimax", "Arima")
@@ -65,15 +70,13 @@ class Arima:
     def observe(self, state: ArimaState, value: float) -> ArimaState:
         """The state after ``value``, estimated anew if it is time."""
         spread, tamed = state.spread.learn(value)
-        values, count, residuals = (
-            appended(state.values, tamed, self.window),
-            state.count + 1,
-            state.residuals,
-        )
-        if residuals:
-            expected = state.values[-1] + _next_change(state, _changes(state), list(residuals))
-            residuals = (float(tamed - expected), *residuals)[: len(residuals)]
-        state = attrs.evolve(state, values=values, count=count, residuals=residuals)
+        count, change, residuals = state.count + 1, tamed - state.last, state.residuals
+        if spread.jumped:
+            change, residuals = 0.0, (0.0,) * len(residuals)
+        elif residuals:
+            residuals = (change - _next(state, state.changes[::-1], residuals), *residuals)[: len(residuals)]
+        changes = appended(state.changes, change, self.window) if state.count else state.changes
+        state = attrs.evolve(state, last=tamed, changes=changes, count=count, residuals=residuals)
         if count >= FIRST and is_due(count, ESTIMATE_EVERY):
             state = _estimated(state)
         return attrs.evolve(state, spread=spread.expect(_path(state, LONGEST)))
@@ -85,38 +88,30 @@ class Arima:
         return Forecast(mean=_path(state, steps), std=state.spread.std(steps))
 
 
-def _changes(state: ArimaState) -> list[float]:
-    """The last p changes, latest first."""
-    recent: list[float] = state.values[-1 - len(state.ar) :].tolist()
-    return [after - before for before, after in zip(recent, recent[1:], strict=False)][::-1]
-
-
-def _next_change(state: ArimaState, changes: list[float], residuals: list[float]) -> float:
-    return sum(a * b for a, b in zip(state.ar, changes, strict=False)) + sum(
-        a * b for a, b in zip(state.ma, residuals, strict=False)
-    )
+def _next(state: ArimaState, changes: Sequence[float] | Values, residuals: Sequence[float]) -> float:
+    """The next change, from past changes and residuals, latest first."""
+    terms = (*zip(state.ar, changes, strict=False), *zip(state.ma, residuals, strict=False))
+    return float(sum(coefficient * past for coefficient, past in terms))
 
 
 def _path(state: ArimaState, steps: int) -> list[float]:
-    """The next ``steps`` values: never negative, and never past twice the highest that was seen."""
-    changes, residuals = _changes(state), list(state.residuals)
-    value, highest = float(state.values[-1]), 2.0 * float(state.values.max())
-    path = []
+    """The next ``steps`` values, never negative."""
+    changes: list[float] = state.changes[::-1][: len(state.ar)].tolist()
+    value, residuals, path = state.last, list(state.residuals), []
     for _ in range(steps):
-        change = _next_change(state, changes, residuals)
+        change = _next(state, changes, residuals)
         changes, residuals = [change, *changes], [0.0, *residuals]
         value += change
-        path.append(min(max(value, 0.0), highest))
+        path.append(max(value, 0.0))
     return path
 
 
 def _estimated(state: ArimaState) -> ArimaState:
-    """The state with coefficients, and if it is time the order, from the values seen."""
-    changes = np.diff(state.values)
-    usual = USUAL * 1.4826 * float(np.median(np.abs(changes)))
-    changes = np.clip(changes, -usual, usual) if usual > 0 else changes
+    """The state with coefficients, and if it is time the order, from the changes seen."""
+    usual = USUAL * 1.4826 * float(np.median(np.abs(state.changes)))
+    changes = np.clip(state.changes, -usual, usual) if usual > 0 else state.changes
     scale = float(changes.std())
-    if not scale > 1e-9 * float(state.values.max()):
+    if not scale > 1e-9 * state.last:
         return attrs.evolve(state, ar=(), ma=(), residuals=())
     current = (len(state.ar), len(state.ma))
     if current == (0, 0) or state.count < SELECT_EVERY or state.count % SELECT_EVERY == 0:
@@ -141,7 +136,7 @@ def _fit(changes: Values, p: int, q: int) -> tuple[float, Floats, Floats, Floats
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            fit = SARIMAX(changes, order=(p, 0, q)).fit(disp=0, maxiter=ROUNDS, cov_type="none")
+            fit: Any = SARIMAX(changes, order=(p, 0, q)).fit(disp=False, maxiter=ROUNDS, cov_type="none")
         except (ValueError, np.linalg.LinAlgError):
             return None
         numbers = [float(fit.aicc), *map(float, fit.params), *map(float, fit.resid[::-1][:q])]

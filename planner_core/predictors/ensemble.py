@@ -91,7 +91,7 @@ class Ensemble:
             for steps, due, row in zip(HORIZONS, state.expected, state.scores, strict=True)
         )
         members = tuple(
-            member.observe(known, value) for member, known in zip(self.members, state.members, strict=True)
+            member.observe(known, tamed) for member, known in zip(self.members, state.members, strict=True)
         )
         state = attrs.evolve(state, members=members, scores=scores)
         paths = self._paths(state, LONGEST)

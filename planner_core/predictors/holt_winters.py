@@ -1,3 +1,4 @@
+# pyright: basic
 """Exponential smoothing of level, damped trend and season (Holt 1957, Winters 1960, Gardner 1985).
 
 statsmodels estimates the smoothing of level and trend on the seasonally adjusted values, now and then; the ticks
@@ -7,6 +8,7 @@ between apply the recursion. The season is the usual shape of a period, taken an
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import attrs
 import numpy as np
@@ -167,7 +169,7 @@ def _fit(values: Values) -> tuple[float, float, tuple[float, float, float]] | No
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            fit = ETSModel(walk, trend="add", damped_trend=True).fit(disp=0, maxiter=ROUNDS)
+            fit: Any = ETSModel(walk, trend="add", damped_trend=True).fit(disp=False, maxiter=ROUNDS)
         except (ValueError, np.linalg.LinAlgError):
             return None
         alpha, beta, damping = (float(value) for value in fit.params[:3])

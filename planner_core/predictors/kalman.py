@@ -1,3 +1,4 @@
+# pyright: basic
 """A Kalman filter of a level and its trend (the local linear trend model; Harvey 1989, section 2.3).
 
 The gains of a Kalman filter don't depend on what is measured: filterpy gives them once, and a tick only applies

@@ -80,7 +80,8 @@ class LagRegression:
     def observe(self, state: LagRegressionState, value: float) -> LagRegressionState:
         """The state after ``value``, fitted anew if it is time."""
         spread, tamed = state.spread.learn(value)
-        values, count = appended(state.values, tamed, self.memory), state.count + 1
+        before = _moved(state.values, tamed) if spread.jumped else state.values
+        values, count = appended(before, tamed, self.memory), state.count + 1
         state = attrs.evolve(state, values=values, count=count)
         if count >= FIRST and is_due(count, REFIT_EVERY):
             state = self._fitted(state)
@@ -107,6 +108,13 @@ class LagRegression:
         before = values[targets - 1]
         weights = _huber(_rows(values, targets, inputs), values[targets] - before)
         return attrs.evolve(state, period=period, inputs=inputs, weights=weights)
+
+
+def _moved(values: Values, level: float) -> Values:
+    """The values with the latest ones, those behind the means, moved to a new level."""
+    recent = values[-max(MEANS) :]
+    around = float(np.median(recent[-min(MEANS) :]))
+    return np.concatenate((values[: len(values) - len(recent)], np.maximum(recent + (level - around), 0.0)))
 
 
 def _ago(steps: int, period: int) -> tuple[Stretch, ...]:
@@ -140,7 +148,7 @@ def _huber(rows: Values, targets: Values) -> tuple[float, ...]:
     scale = np.sqrt(np.mean(rows**2, axis=0))
     level = float(scale[1])
     if not level > 0:
-        return (0.0,) * width
+        return tuple([0.0] * int(width))
     scale[2:] = np.maximum(scale[2:], SMALLEST_CHANGE * level)
     rows = rows / scale
     newer = 0.5 ** (np.arange(num)[::-1] / HALF_LIFE)

@@ -1,3 +1,4 @@
+# pyright: basic
 """Prophet (Taylor and Letham 2018): a trend with change points and a season, fitted anew every few values.
 
 The one predictor whose values take more than computing: its backend runs a child process that reads and writes
@@ -47,7 +48,9 @@ class Prophet:
 
     window_size: int = attrs.field(default=50, validator=config_number(whole=True, least=2))
     """Values that are fitted, the latest ones. A season needs two periods among them."""
-    period: int | None = attrs.field(default=None, validator=config_number(whole=True, least=2, optional=True))
+    period: int | None = attrs.field(
+        default=None, validator=config_number(whole=True, least=2, optional=True)
+    )
     """Steps of the season, such as 480 for a day of 180-s intervals; ``None``: found from the data."""
     fit_every: int = attrs.field(default=8, validator=config_number(whole=True, least=1))
     """Values between two fits; each takes a tenth of a second."""
@@ -94,7 +97,7 @@ class Prophet:
         stays = min(max(products / squares, 0.0), 1.0) if squares > 0 else 1.0
         error = float(state.values[-1]) - curve[0]
         path = np.array(curve[1 : steps + 1]) + error * stays ** np.arange(1, steps + 1)
-        return np.clip(path, 0.0, 2.0 * float(state.values.max()))
+        return np.asarray(np.clip(path, 0.0, 2.0 * float(state.values.max())), dtype=np.float64)
 
     def _curve(self, values: Values, steps: int) -> tuple[float, ...]:
         """The fitted curve at the last value and ``steps`` on."""

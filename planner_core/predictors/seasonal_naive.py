@@ -36,7 +36,9 @@ class SeasonalNaiveState:
 class SeasonalNaive:
     """Repeats the last period, moved by what usually stays of the last value's difference to it."""
 
-    period: int | None = attrs.field(default=None, validator=config_number(whole=True, least=2, optional=True))
+    period: int | None = attrs.field(
+        default=None, validator=config_number(whole=True, least=2, optional=True)
+    )
     """Steps of the season, such as 480 for a day of 180-s intervals; ``None``: found from the data."""
     memory: int = attrs.field(default=2048, validator=config_number(whole=True, least=64))
     """Values among which a period is looked for."""

@@ -339,6 +339,10 @@ def test_what_is_no_file_of_rows_is_said_to_be_none(tmp_path: Path) -> None:
 
 def test_an_interval_that_cannot_be_is_refused() -> None:
     time_s, values = np.arange(20) * 60.0, np.ones(20)
-    for interval_s, words in ((30, "shorter than the series' own step of 60 s"), (-1, "above 0"), (NAN, "finite")):
+    for interval_s, words in (
+        (30, "shorter than the series' own step of 60 s"),
+        (-1, "above 0"),
+        (NAN, "finite"),
+    ):
         with pytest.raises(SeriesError, match=words):
             resample("s", time_s, values, interval_s)

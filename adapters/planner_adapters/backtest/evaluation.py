@@ -70,7 +70,7 @@ class Forecasts:
     tick_ms: Floats
 
     def quantile(self, q: float) -> Floats:
-        """The forecast of a quantile in :data:`Z`, never below 0."""
+        """The forecast of the quantile 0.5, 0.9 or 0.95, never below 0."""
         return np.maximum(self.mean + Z[q] * self.std, 0.0)
 
     def interval_90(self) -> tuple[Floats, Floats]:

@@ -21,8 +21,7 @@ from planner_adapters.backtest.plot import plotly, write_plot
 from planner_adapters.backtest.reading import load_series
 from planner_adapters.backtest.series import Series, SeriesError
 from planner_adapters.cli.terminal import print_table, progress
-from planner_core.predictors import BY_NAME, Predictor
-from planner_core.predictors.wrappers import Log1p
+from planner_core.predictors import BY_NAME, Log1p, Predictor
 
 HELP = "compare the predictors on a series: errors, intervals and time"
 
@@ -124,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _horizons(text: str) -> tuple[int, ...]:
     try:
-        horizons = tuple(int(part) for part in text.split(","))
+        horizons = tuple(sorted(int(part) for part in text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of steps: write 1, or 1,3") from None
     if min(horizons) < 1 or len(set(horizons)) < len(horizons):
@@ -189,4 +188,6 @@ def _number(value: float | None) -> str:
     """Four digits of it, or what stands before the point."""
     if value is None:
         return "–"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" if value >= 1e-3 else f"{value:.1e}"
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if value >= 1e-3 or value == 0 else f"{value:.1e}"
