@@ -22,7 +22,7 @@ COVERAGE, Z = 0.9, 1.6448536269514722
 """Share of values that mean ± Z · std is to cover."""
 SURPRISE = 6.0
 """A value this many standard deviations away is learned as if it were no further, unless it comes twice."""
-JUMP = 4
+JUMP = 3
 """So many surprises in a row, all to the same side, are a new level."""
 HIGHEST = 1e100
 """Values above are learned as this one: squares of it still fit into a float."""
