@@ -229,9 +229,11 @@ def _unit_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
     ttft_ms, itl_ms = s.sla.ttft_ms * share, s.sla.itl_ms * share
     if share == 0 or s.total <= 1 or not now.within(ttft_ms, itl_ms).all():
         return s.total, LoadReason.NO_CHANGE
-    if _smallest_that_keeps(s, s.total - 1, s.total - 1, ttft_ms, itl_ms) is None:
+    fewer = s.total - 1
+    carry = _needed(s, capacity(s.curve, ttft_ms, itl_ms), now) <= fewer
+    if not carry or _smallest_that_keeps(s, fewer, fewer, ttft_ms, itl_ms) is None:
         return s.total, LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION
-    return s.total - 1, LoadReason.SCALE_DOWN
+    return fewer, LoadReason.SCALE_DOWN
 
 
 def _needed(s: Situation, within: Capacity, now: Latency) -> int:

@@ -16,8 +16,8 @@ LONGEST_GAP_S = 60.0
 """Needs that are known again after a longer gap than this (or the window) start a new watch."""
 SOON_S = 600.0
 """Growth within this time of a shrinkage is taken to undo it."""
-FIRST_REGRET_S = 3600.0
-LONGEST_REGRET_S = 8 * 3600.0
+FIRST_REGRET_S = 2 * 3600.0
+LONGEST_REGRET_S = 16 * 3600.0
 
 
 def remember(memory: NeedMemory, now_s: float, need: int, *, idle: bool, window_s: float) -> NeedMemory:

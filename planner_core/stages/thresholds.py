@@ -11,12 +11,12 @@ import math
 import attrs
 import numpy as np
 
-from planner_core.config import EngineSpec, PlannerConfig
+from planner_core.config import EngineSpec, LoadScaling, PlannerConfig
 from planner_core.data.fpm import Floats, FpmBatch
 from planner_core.data.reasons import Counterfactual, LoadReason
 from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
-from planner_core.maths.sla import Iteration
+from planner_core.maths.sla import Iteration, chunk_tokens
 from planner_core.perf import BatchLoad
 
 BUSY_SHARE = 0.7
@@ -121,7 +121,8 @@ def wish(
         quantity=f"highest_{rule.quantity}", above=False, value=rule.down * rule.unit, change=-1
     )
     if rule.over(use):
-        need = max(math.ceil(work / rule.up), total)
+        most = _largest(role, batch, config, total - starting, coverage, iteration)
+        need = max(min(math.ceil(work / rule.up), most), total)
         skewed = mean < rule.down and not unit_step
         if not skewed and not starting:
             need = max(need, total + 1)
@@ -145,6 +146,34 @@ def wish(
     return Wish(
         need=total, reason=LoadReason.NO_CHANGE, numbers=numbers, counterfactuals=(grow_at, shrink_at)
     )
+
+
+def _largest(
+    role: Role,
+    batch: FpmBatch,
+    config: PlannerConfig,
+    ready: int,
+    coverage: float,
+    iteration: Iteration | None,
+) -> int:
+    """The largest fleet that makes sense now: what drains the queue of prompts in time, else twice as many.
+
+    A queue has no upper end, so its depth alone says that more are needed, not how many.
+    """
+    if not role.prefills or iteration is None:
+        return 2 * ready
+    rows, spec = batch.latest, config.engines[role]
+    prompts, tokens = (
+        float(batch.queued_num_prefill[rows].sum()),
+        float(batch.queued_prefill_tokens[rows].sum()),
+    )
+    chunk = chunk_tokens(spec)
+    length = tokens / prompts if prompts else chunk
+    chunk_s = float(iteration(BatchLoad(prefill_tokens=chunk, prefill_pairs=chunk * length / 2)))
+    per_replica = len(rows) / max(batch.num_workers, 1)
+    drain_s = (config.load or LoadScaling()).drain_s
+    drained_by = tokens * coverage / per_replica * chunk_s / (chunk * drain_s)
+    return max(ready + math.ceil(drained_by), 2 * ready if role.decodes else 0)
 
 
 def _smallest(

@@ -30,7 +30,9 @@ from planner_core import (
 )
 
 SPEC = EngineSpec(max_num_batched_tokens=8192, max_num_seqs=256, max_kv_tokens=400_000, context_length=16_384)
-WARM_UP_S, UNTIL_S = 1200.0, 2400.0
+WATCHED_S = 1200.0
+WARM_UP_S = {"sized": 1200.0, "unit": 3600.0}
+"""One replica at a time takes its time: each step down waits for a stabilisation window."""
 
 
 @attrs.frozen
@@ -95,14 +97,14 @@ def most_rps(role: Role, traffic: Traffic) -> float:
 
 
 def counts_over_time(
-    config: PlannerConfig, traffic: Traffic, replicas: int, startup_s: float
+    config: PlannerConfig, traffic: Traffic, replicas: int, startup_s: float, until_s: float
 ) -> Iterator[tuple[float, dict[Role, int]]]:
     """Decisions for a fluid model of the fleet: engines share the rate evenly, what they can't serve waits."""
     ready = dict.fromkeys(config.engines, replicas)
     starts: dict[Role, list[float]] = {role: [] for role in ready}
     queue = dict.fromkeys(ready, 0.0)
     state, upcoming, before_s = initial_state(config, 0.0), first_tick(config, 0.0), 0.0
-    while upcoming.at_s <= UNTIL_S:
+    while upcoming.at_s <= until_s:
         now_s = upcoming.at_s
         elapsed_s, before_s = now_s - before_s, now_s
         fpm: dict[Role, Any] = {}
@@ -188,11 +190,9 @@ def test_a_constant_load_settles(
     mode: str, target: str, data: st.DataObject, traffic: Traffic, replicas: int, startup_s: float
 ) -> None:
     config = data.draw(configurations(mode, target))
-    late = [
-        counts
-        for now_s, counts in counts_over_time(config, traffic, replicas, startup_s)
-        if now_s > WARM_UP_S
-    ]
+    warm_s = WARM_UP_S["sized" if config.load is None else config.load.step]
+    life = counts_over_time(config, traffic, replicas, startup_s, warm_s + WATCHED_S)
+    late = [counts for now_s, counts in life if now_s > warm_s]
     for role in config.engines:
         series = [counts[role] for counts in late]
         assert sum(a != b for a, b in itertools.pairwise(series)) <= 1, series

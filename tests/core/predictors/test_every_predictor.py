@@ -41,11 +41,6 @@ def after(predictor: Any, values: list[float]) -> Any:
     return state
 
 
-@pytest.mark.parametrize("name", FAST)
-def test_every_predictor_keeps_the_protocol(name: str) -> None:
-    check_predictor(built(name))
-
-
 @pytest.mark.parametrize("wrap", [Log1p, SkipIdle])
 def test_a_wrapped_predictor_keeps_the_protocol(wrap: Any) -> None:
     check_predictor(wrap(BY_NAME["constant"]()))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner_core import FpmBatch, LoadReason, PlannerConfig, QueueThresholds, Role
+from planner_core import FpmBatch, LoadReason, PlannerConfig, QueueThresholds, Role, WorkerCounts
 from planner_core.data.wish import Wish
 from planner_core.stages import thresholds
 
@@ -151,10 +151,10 @@ def test_nothing_is_added_or_removed_on_top_of_what_starts(lab: Any, target: str
 
 
 def test_silent_engines_are_taken_to_carry_as_much_as_the_others(lab: Any) -> None:
-    alone = wish(lab, "throughput", DECODE, KV * 3.0, KV * 3.0)
-    with_silent = wish(lab, "throughput", DECODE, KV * 3.0, KV * 3.0, total=4, coverage=2.0)
-    assert alone.need == 6
-    assert with_silent.need == 12
+    alone = wish(lab, "throughput", DECODE, KV * 1.5, KV * 1.5)
+    with_silent = wish(lab, "throughput", DECODE, KV * 1.5, KV * 1.5, total=4, coverage=2.0)
+    assert alone.need == 3
+    assert with_silent.need == 6
 
 
 def test_engines_of_one_replica_are_one_replica(lab: Any) -> None:
@@ -164,10 +164,10 @@ def test_engines_of_one_replica_are_one_replica(lab: Any) -> None:
         dp_rank=[0, 1, 0, 1],
         wall_time_s=0.01,
         num_decode=1,
-        decode_kv_tokens=3.0 * KV,
+        decode_kv_tokens=1.5 * KV,
     )
     replicas = thresholds.wish(DECODE, config, ranks, total=2, coverage=1.0, starting=0, unit_step=False)
-    assert replicas.need == 6
+    assert replicas.need == 3
 
 
 def test_one_hot_engine_of_an_idle_fleet_is_named_and_not_multiplied(lab: Any) -> None:
@@ -207,3 +207,15 @@ def test_an_engine_whose_size_is_not_known_gets_no_wish_but_the_name_of_what_is_
     assert wished.need is None
     assert wished.reason is LoadReason.INSUFFICIENT_DATA
     assert wished.notes == (f"set engines.{role}.{field} for its threshold",)
+
+
+def test_a_queue_without_end_asks_for_what_drains_it_and_for_no_more(lab: Any) -> None:
+    config = config_for(lab, "latency", PREFILL)
+    needs = []
+    for queued in (1e5, 1e6, 1e7):
+        batch = FpmBatch.of([lab.prefill_pass(w, 8000, queued=queued) for w in ("w0", "w1")])
+        decision = lab.once(config, workers={PREFILL: WorkerCounts(ready=2)}, fpm={PREFILL: batch})
+        needs.append(decision.replicas[PREFILL])
+    drained_by = 2 * 1e7 * (0.01 + 2e-5 * 8192) / (8192 * 30)  # engines that compute all of it in 30 s
+    assert needs == sorted(needs)
+    assert needs[-1] == pytest.approx(2 + drained_by, rel=0.1)
