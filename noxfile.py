@@ -76,7 +76,9 @@ def examples(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests and every code block of README and docs. `nox -s tests -- -m nightly` runs the long ones."""
     session.install(".[cli,report]", *group("tests"))
-    one_thread = {"OPENBLAS_NUM_THREADS": "1"}  # two workers on two cores: more threads would only get in their way
+    one_thread = {
+        "OPENBLAS_NUM_THREADS": "1"
+    }  # two workers on two cores: more threads would only get in their way
     session.run("pytest", "-n", "2", *session.posargs, env=one_thread)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numpy.fft import irfft, rfft
 
 Values = npt.NDArray[np.float64]
 
@@ -30,6 +31,17 @@ def appended(values: Values, value: float, most: int) -> Values:
     return kept
 
 
+def quantile(values: Values, share: float) -> float:
+    """The value that this share of the others is below. numpy's own imports a package at its first call."""
+    place = int(share * (len(values) - 1) + 0.5)
+    return float(np.partition(values, place)[place])
+
+
+def median(values: Values) -> float:
+    """The middle value, the upper one of two."""
+    return quantile(values, 0.5)
+
+
 def is_due(count: int, every: int) -> bool:
     """Whether to estimate again after ``count`` values: often at first, then ``every`` so many."""
     return count % every == 0 or (count < every and count & (count - 1) == 0)
@@ -42,9 +54,11 @@ def find_period(values: Values) -> int | None:
     period long: slow drifts, the last value's noise and lone spikes say nothing about a period.
     """
     num = len(values)
-    low, high = np.quantile(values, (0.02, 0.98)) if num else (0.0, 0.0)
-    scale = float(high - low)
-    if not scale > 1e-9 * float(high):
+    if num < 2 * SHORTEST_PERIOD:
+        return None
+    low, high = quantile(values, 0.02), quantile(values, 0.98)
+    scale = high - low
+    if not scale > 1e-9 * high:
         return None
     sums = np.concatenate(([0.0], np.cumsum((np.clip(values, low, high) - low) / scale)))
     correlation, enough = np.full(num // 2 + 1, -np.inf), np.ones(num // 2 + 1)
@@ -70,7 +84,7 @@ def _correlation_of_changes(sums: Values, stretch: int) -> Values:
     changes = sums[2 * stretch :] - 2 * sums[stretch:-stretch] + sums[: -2 * stretch]
     size = len(changes)
     padded = 1 << (2 * size - 1).bit_length()
-    products = np.fft.irfft(np.abs(np.fft.rfft(changes, padded)) ** 2)[:size]
+    products = irfft(np.abs(rfft(changes, padded)) ** 2)[:size]
     squares = np.concatenate(([0.0], np.cumsum(changes**2)))
     lags = np.arange(size)
     correlation: Values = products / np.maximum(

@@ -16,8 +16,8 @@ import numpy as np
 
 from planner_core.data.checks import config_number
 from planner_core.predictors._guests import guest
-from planner_core.predictors._history import Values, appended, is_due
-from planner_core.predictors._spread import LONGEST, Spread
+from planner_core.predictors._history import Values, appended, is_due, median
+from planner_core.predictors._spread import JUMP, LONGEST, Spread
 from planner_core.predictors.protocol import Forecast
 
 ORDERS = ((0, 1), (1, 1), (0, 2), (2, 1), (2, 2))
@@ -61,7 +61,8 @@ class Arima:
     """Changes that the model is estimated on, the latest ones."""
 
     def __attrs_post_init__(self) -> None:
-        guest("statsmodels.tsa.statespace.sarimax", "Arima")
+        for module in ("statsmodels.tsa.statespace.sarimax", "statsmodels.base.covtype"):
+            guest(module, "Arima")
 
     def init(self) -> ArimaState:
         """Nothing seen."""
@@ -70,12 +71,18 @@ class Arima:
     def observe(self, state: ArimaState, value: float) -> ArimaState:
         """The state after ``value``, estimated anew if it is time."""
         spread, tamed = state.spread.learn(value)
-        count, change, residuals = state.count + 1, tamed - state.last, state.residuals
-        if spread.jumped:
-            change, residuals = 0.0, (0.0,) * len(residuals)
+        count, change, changes, residuals = (
+            state.count + 1,
+            tamed - state.last,
+            state.changes,
+            state.residuals,
+        )
+        if spread.jumped:  # what led to the new level is no change that may last
+            change, changes = 0.0, np.concatenate((changes[: 1 - JUMP], np.zeros(JUMP - 1)))
+            residuals = (0.0,) * len(residuals)
         elif residuals:
-            residuals = (change - _next(state, state.changes[::-1], residuals), *residuals)[: len(residuals)]
-        changes = appended(state.changes, change, self.window) if state.count else state.changes
+            residuals = (change - _next(state, changes[::-1], residuals), *residuals)[: len(residuals)]
+        changes = appended(changes, change, self.window) if state.count else changes
         state = attrs.evolve(state, last=tamed, changes=changes, count=count, residuals=residuals)
         if count >= FIRST and is_due(count, ESTIMATE_EVERY):
             state = _estimated(state)
@@ -108,7 +115,7 @@ def _path(state: ArimaState, steps: int) -> list[float]:
 
 def _estimated(state: ArimaState) -> ArimaState:
     """The state with coefficients, and if it is time the order, from the changes seen."""
-    usual = USUAL * 1.4826 * float(np.median(np.abs(state.changes)))
+    usual = USUAL * 1.4826 * median(np.abs(state.changes))
     changes = np.clip(state.changes, -usual, usual) if usual > 0 else state.changes
     scale = float(changes.std())
     if not scale > 1e-9 * state.last:

@@ -19,6 +19,7 @@ from planner_core.data.checks import config_number, object_with
 from planner_core.data.errors import ConfigError
 from planner_core.predictors._spread import HORIZONS, LONGEST, Spread
 from planner_core.predictors.constant import Constant
+from planner_core.predictors.kalman import Kalman
 from planner_core.predictors.lag_regression import LagRegression
 from planner_core.predictors.protocol import Forecast, Predictor
 
@@ -52,7 +53,7 @@ class EnsembleState:
 
 
 def _usual_members() -> tuple[Predictor[Any], ...]:
-    return (Constant(), LagRegression())
+    return (Constant(), Kalman(), LagRegression())
 
 
 def _are_predictors(instance: Any, attribute: attrs.Attribute[Any], members: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from planner_core.data.checks import config_number
 from planner_core.predictors._guests import guest
-from planner_core.predictors._history import Values, appended, find_period, is_due
+from planner_core.predictors._history import Values, appended, find_period, is_due, median
 from planner_core.predictors._spread import LONGEST, Spread
 from planner_core.predictors.protocol import Forecast
 
@@ -144,7 +144,7 @@ HELPS = 0.95
 def _shape(periods: Values) -> Values:
     """The median over the periods of what each step is above its period's mean, smoothed over its neighbours."""
     period = periods.shape[1]
-    shape = np.median(periods - periods.mean(axis=1, keepdims=True), axis=0)
+    shape = np.quantile(periods - periods.mean(axis=1, keepdims=True), 0.5, axis=0)
     num = 2 * max(1, period // 96) + 1
     around = np.concatenate((shape[-(num // 2) :], shape, shape[: num // 2]))
     smooth: Values = np.convolve(around, np.full(num, 1 / num), mode="valid")
@@ -160,7 +160,7 @@ def _fit(values: Values) -> tuple[float, float, tuple[float, float, float]] | No
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
     changes = np.diff(values)
-    usual = USUAL * 1.4826 * float(np.median(np.abs(changes)))
+    usual = USUAL * 1.4826 * median(np.abs(changes))
     changes = np.clip(changes, -usual, usual) if usual > 0 else changes
     scale = float(changes.std())
     if not scale > 1e-9 * float(np.abs(values).max()):

@@ -1,8 +1,9 @@
 """A Kalman filter of a level and its trend (the local linear trend model; Harvey 1989, section 2.3).
 
-The gains of a Kalman filter don't depend on what is measured, so they are computed once, and a tick only applies
-them; with two numbers to a state that is less code than to call a library, and a tenth of its time. Only the ratios of the noises matter to the forecast. Unless the user fixes them, filters with different
-ratios run side by side, and the one that has forecast best lately speaks.
+The gains of a Kalman filter don't depend on what is measured, so they are computed once and a tick only applies
+them. With a state of two numbers that takes less than to load filterpy, which the tests compare it with. Only the
+ratios of the noises matter to the forecast. Unless the user fixes them, filters with different ratios run side by
+side, and the one that has forecast best lately speaks.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Kalman:
 def _gains_of(noises: Noises) -> tuple[tuple[float, float], ...]:
     """By step: the gains of level and trend, until they have settled (Harvey 1989, section 3.2)."""
     q_level, q_trend, r = noises
-    of_level, of_both, of_trend = DIFFUSE * r, 0.0, q_trend  # what is not known: the covariance of level and trend
+    of_level, of_both, of_trend = DIFFUSE * r, 0.0, q_trend  # the covariance of level and trend
     gains = []
     for _ in range(SETTLED):
         of_level, of_both, of_trend = (

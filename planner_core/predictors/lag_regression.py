@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from planner_core.data.checks import config_number
-from planner_core.predictors._history import WEEK, Values, appended, find_period, is_due
-from planner_core.predictors._spread import LONGEST, Spread
+from planner_core.predictors._history import WEEK, Values, appended, find_period, is_due, median
+from planner_core.predictors._spread import JUMP, LONGEST, Spread
 from planner_core.predictors.protocol import Forecast
 
 Stretch: TypeAlias = tuple[int, int]
@@ -111,10 +111,11 @@ class LagRegression:
 
 
 def _moved(values: Values, level: float) -> Values:
-    """The values with the latest ones, those behind the means, moved to a new level."""
-    recent = values[-max(MEANS) :]
-    around = float(np.median(recent[-min(MEANS) :]))
-    return np.concatenate((values[: len(values) - len(recent)], np.maximum(recent + (level - around), 0.0)))
+    """The values with the latest ones, those behind the means, at a new level that the very last ones announced."""
+    old, recent = values[: -max(MEANS)], values[-max(MEANS) : 1 - JUMP]
+    around = median(recent[-min(MEANS) :])
+    moved = np.maximum(recent + (level - around), 0.0)
+    return np.concatenate((old, moved, np.full(JUMP - 1, level)))
 
 
 def _ago(steps: int, period: int) -> tuple[Stretch, ...]:
@@ -155,7 +156,7 @@ def _huber(rows: Values, targets: Values) -> tuple[float, ...]:
     ridge = (RIDGE * num + RIDGE_ROWS) * np.eye(width)
     weights, residuals = np.zeros(width), targets
     for _ in range(ROUNDS):
-        usual = max(HUBER * float(np.median(np.abs(residuals))), 1e-9 * level)
+        usual = max(HUBER * median(np.abs(residuals)), 1e-9 * level)
         trust = newer * usual / np.maximum(np.abs(residuals), usual)
         weighted = rows.T * trust
         weights = np.linalg.solve(weighted @ rows + ridge * trust.mean(), weighted @ targets)
