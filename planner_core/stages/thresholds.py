@@ -156,12 +156,14 @@ def _largest(
     coverage: float,
     iteration: Iteration | None,
 ) -> int:
-    """The largest fleet that makes sense now: what drains the queue of prompts in time, else twice as many.
+    """The largest fleet that makes sense now: what drains the queue of prompts in time, else a few times as many.
 
     A queue has no upper end, so its depth alone says that more are needed, not how many.
     """
-    if not role.prefills or iteration is None:
+    if not role.prefills:
         return 2 * ready
+    if iteration is None:
+        return 4 * ready
     rows, spec = batch.latest, config.engines[role]
     prompts, tokens = (
         float(batch.queued_num_prefill[rows].sum()),
