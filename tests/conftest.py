@@ -36,5 +36,6 @@ def shared_data() -> Path:
     """The folder of real traces, profiles and rates, which lies beside the project and not in it."""
     path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
+        # The traces have licences of their own and stay outside the project; whoever clones it alone has none.
         pytest.skip("needs the real traces of ../shared/data, which is not there")
     return path

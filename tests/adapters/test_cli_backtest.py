@@ -221,6 +221,7 @@ def test_a_series_that_no_predictor_is_ready_for_is_said_to_be(
 # As a process
 
 
+# The progress bar shows on a terminal alone, and Windows has no `pty` to make one of.
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize(("flag", "seen"), [("--horizon=1", True), ("--json", False)])
 def test_a_progress_bar_is_shown_to_people_only(series: Path, flag: str, seen: bool) -> None:

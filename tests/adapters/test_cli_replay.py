@@ -328,6 +328,7 @@ def test_control_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
     assert list(read_journal(journal))
 
 
+# The progress bar shows on a terminal alone, and Windows has no `pty` to make one of.
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize(("flag", "seen"), [("--seed=0", True), ("--json", False)])
 def test_a_progress_bar_is_shown_to_people_only(trace: Path, flag: str, seen: bool) -> None:
