@@ -153,7 +153,8 @@ def drain_order(view: View, replicas: int | None) -> tuple[str, ...]:
         + batch.queued_prefill_tokens[rows]
     )
     per_worker = np.bincount(batch.worker, weights=in_flight)
-    _, first_engine = np.unique(batch.worker, return_index=True)
+    # Workers are numbered by first appearance, so each one's first engine is where the highest number rises.
+    first_engine = np.flatnonzero(np.diff(np.maximum.accumulate(batch.worker), prepend=-1))
     leaving = per_worker.argsort(kind="stable")[: ready - replicas]
     return tuple(batch.worker_id[rows[first_engine[leaving]]].tolist())
 

@@ -112,7 +112,7 @@ class Linear:
         for row, column in zip(new[:FEATURES], columns, strict=True):
             row[:] = column if num_new == len(batch) else column[batch.learnable]
         num_seen = state.num_seen + num_new
-        new[FEATURES] = range(state.num_seen, num_seen)
+        new[FEATURES] = np.arange(state.num_seen, num_seen)
         pending = np.concatenate((state.pending, new), axis=1)
         if (
             state.fitted

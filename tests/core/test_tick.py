@@ -361,6 +361,15 @@ def test_drained_first_are_the_engines_with_least_in_flight(lab: Any) -> None:
     assert decision.drain == {DECODE: ("w1", "w3", "w0")}
 
 
+def test_the_ranks_of_a_worker_drain_together(lab: Any) -> None:
+    config = lab.config("decode", load={"stabilisation_s": 0})
+    loads = [("a", 0, 1), ("b", 0, 2), ("a", 1, 9), ("c", 0, 5), ("c", 1, 6), ("b", 1, 3)]
+    engines = [lab.decode_pass(worker, requests, dp_rank=rank) for worker, rank, requests in loads]
+    decision = lab.once(config, workers={DECODE: WorkerCounts(ready=3)}, fpm={DECODE: engines})
+    assert decision.replicas == {DECODE: 1}
+    assert decision.drain == {DECODE: ("b", "a")}
+
+
 # --- floors, limits, budgets
 
 
