@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from planner_core.data.checks import config_number, object_with
 from planner_core.data.errors import ConfigError
-from planner_core.predictors._spread import HORIZONS, LONGEST, Spread
+from planner_core.predictors._spread import HORIZONS, LONGEST, SURPRISE, Spread
 from planner_core.predictors.constant import Constant
 from planner_core.predictors.kalman import Kalman
 from planner_core.predictors.lag_regression import LagRegression
@@ -84,15 +84,19 @@ class Ensemble:
 
     def observe(self, state: EnsembleState, value: float) -> EnsembleState:
         """The state after ``value``: every member has learned it and has been judged by it."""
-        spread, tamed = state.spread.learn(value)
+        spread, _ = state.spread.learn(value)
+        most = SURPRISE * float(state.spread.std(1)[0]) or math.inf
         scores = tuple(
-            tuple(self._judged(score, forecast, tamed) for score, forecast in zip(row, due[0], strict=True))
+            tuple(
+                self._judged(score, forecast, value, most)
+                for score, forecast in zip(row, due[0], strict=True)
+            )
             if len(due) == steps
             else row
             for steps, due, row in zip(HORIZONS, state.expected, state.scores, strict=True)
         )
         members = tuple(
-            member.observe(known, tamed) for member, known in zip(self.members, state.members, strict=True)
+            member.observe(known, value) for member, known in zip(self.members, state.members, strict=True)
         )
         state = attrs.evolve(state, members=members, scores=scores)
         paths = self._paths(state, LONGEST)
@@ -116,11 +120,13 @@ class Ensemble:
         ready = [path is not None for path in self._paths(state, 1)]
         return np.array([self._weights(row, ready) for row in state.scores])
 
-    def _judged(self, score: Score, forecast: float | None, truth: float) -> Score:
+    def _judged(self, score: Score, forecast: float | None, truth: float, most: float) -> Score:
+        """One error more, at most ``most`` of it: a surprise to all must not drown what tells the members apart."""
         if forecast is None:
             return score
         count = min(score.count + 1, self.memory)
-        return Score(error=score.error + (abs(truth - forecast) - score.error) / count, count=count)
+        error = min(abs(truth - forecast), most)
+        return Score(error=score.error + (error - score.error) / count, count=count)
 
     def _paths(self, state: EnsembleState, steps: int) -> list[npt.NDArray[np.float64] | None]:
         forecasts = [

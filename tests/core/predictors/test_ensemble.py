@@ -88,3 +88,20 @@ def test_its_state_does_not_grow_with_its_members_histories() -> None:
         if number in (299, 399):
             lengths.append(len(state.members[2].values))
     assert lengths == [256, 256]
+
+
+def test_collection_gaps_full_of_zeros_cost_no_more_than_repeating_the_last_value() -> None:
+    dice = np.random.default_rng(5)
+    values = 1000 + 80 * dice.standard_normal(400)
+    for start in range(60, 400, 60):
+        values[start : start + 15] = 0.0  # a broken collector, in and out of which the level jumps at once
+    errors = {}
+    for predictor in (Constant(), Ensemble()):
+        state, total = predictor.init(), 0.0
+        for number, value in enumerate(values.tolist()):
+            forecast = predictor.forecast(state)
+            if forecast is not None and number >= 80:
+                total += abs(value - float(forecast.mean[0]))
+            state = predictor.observe(state, value)
+        errors[type(predictor).__name__] = total
+    assert errors["Ensemble"] <= 1.05 * errors["Constant"]
