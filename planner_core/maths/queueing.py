@@ -14,8 +14,16 @@ import numpy as np
 
 from planner_core.data.fpm import Floats
 
+BUSY_SHARE = 0.7
+"""Share of prompt engines at work that is planned for where arrivals aren't known."""
+ROUNDING = 1e-9
 STEPS = 40
 """Halvings of the utilisation's interval: 1e-12 is left."""
+
+
+def whole(replicas: float) -> int:
+    """Replicas that cover a real number of them; one that is above a whole number only by rounding counts as it."""
+    return math.ceil(replicas - ROUNDING)
 
 
 def wait_s(service_s: Floats, utilisation: Floats, *, cv2: float, quantile: float | None) -> Floats:

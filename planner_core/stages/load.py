@@ -6,7 +6,6 @@ the SLA, and shrinks to what keeps the SLA times the sensitivity; between the tw
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -18,6 +17,7 @@ from planner_core.data.fpm import ROW_OF, Floats, FpmBatch
 from planner_core.data.reasons import Counterfactual, LoadReason
 from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
+from planner_core.maths.queueing import BUSY_SHARE, whole
 from planner_core.maths.sla import Capacity, Curve, Iteration, capacity, chunk_tokens, prefill_s
 from planner_core.perf import BatchLoad
 
@@ -25,9 +25,6 @@ SKEW = 3.0
 """An engine with this many times the mean work is named."""
 KV_FILL = 0.9
 """Share of the KV cache that is planned for; the rest takes up requests that outgrow the mean."""
-BUSY_SHARE = 0.7
-"""Engines at work on prompts, per engine that stays, where arrivals aren't known."""
-ROUNDING = 1e-9
 
 Amount = TypeVar("Amount")
 
@@ -251,7 +248,7 @@ def _needed(s: Situation, within: Capacity, now: Latency) -> int:
         )
     if s.role.decodes and s.spec.max_kv_tokens is not None:
         needs.append(s.all_work.kv_tokens / (KV_FILL * s.spec.max_kv_tokens * s.engines_per_replica))
-    return math.ceil(max(needs) - ROUNDING)
+    return whole(max(needs))
 
 
 def _decode_excess(s: Situation, within: Capacity) -> float:

@@ -16,12 +16,10 @@ from planner_core.data.fpm import Floats, FpmBatch
 from planner_core.data.reasons import Counterfactual, LoadReason
 from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
+from planner_core.maths.queueing import BUSY_SHARE, whole
 from planner_core.maths.sla import Iteration, chunk_tokens
 from planner_core.perf import BatchLoad
 
-BUSY_SHARE = 0.7
-"""Prefill engines at work, per engine that stays, above which a fleet doesn't shrink."""
-ROUNDING = 1e-9
 LARGEST_SHRINKAGE = 0.25
 """Share of a working fleet that goes at once: without latencies, the survivors' load is only guessed."""
 
@@ -205,7 +203,7 @@ def _smallest(
         needs.append(requests / most)
         if iteration is not None and requests:
             needs.append(_by_token_rate(batch, rule.unit * use, most, iteration) * scale)
-    return math.ceil(max(needs) - ROUNDING)
+    return whole(max(needs))
 
 
 def _by_token_rate(batch: FpmBatch, kv_tokens: float, most_requests: float, iteration: Iteration) -> float:

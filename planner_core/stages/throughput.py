@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import attrs
 
 from planner_core.data.reasons import ThroughputReason
+from planner_core.maths.queueing import whole
 from planner_core.maths.sla import Capacity
-
-ROUNDING = 1e-9
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +39,7 @@ def floor_for(
     elif not capacity.rps:
         return Floor(replicas=None, reason=ThroughputReason.PREDICT_FAILED)
     else:
-        needed = math.ceil(rate_rps / (capacity.rps * per_replica) - ROUNDING)
+        needed = whole(rate_rps / (capacity.rps * per_replica))
         missed = capacity.unreachable is not None
         reason = ThroughputReason.SLA_UNREACHABLE if missed else ThroughputReason.SET_LOWER_BOUND
     if before is not None:
