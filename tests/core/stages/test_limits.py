@@ -114,7 +114,13 @@ def test_a_role_that_asks_for_more_never_gets_less(
 
 
 @given(claims_of_any_size(known=True), st.integers(0, 200), st.integers(0, 50))
-def test_a_larger_budget_never_gives_a_smaller_fleet(claims: Claims, budget: int, more: int) -> None:
+def test_a_larger_budget_never_gives_a_smaller_fleet_of_equal_engines(
+    claims: Claims, budget: int, more: int
+) -> None:
+    # Of unequal ones it may: where one of eight GPUs fits at last, it goes before several of one.
+    claims = {
+        role: attrs.evolve(claim, spec=attrs.evolve(claim.spec, num_gpus=2)) for role, claim in claims.items()
+    }
     small, large = (fit(claims, Limits(max_gpus=size)) for size in (budget, budget + more))
     assume(not infeasible(small))
     assert sum(f.replicas or 0 for f in large.values()) >= sum(f.replicas or 0 for f in small.values())
