@@ -126,6 +126,16 @@ def records_ms(num_engines: int) -> float:
     return median_ms(run, [last] * 25)
 
 
+def day_s() -> float:
+    """The planner's share of a day of ticks; measurements are made and dropped as they go, as in real life."""
+    seconds = 0.0
+    for measured in inputs(10, 17_280):
+        started = time.perf_counter()
+        tick(measured)
+        seconds += time.perf_counter() - started
+    return seconds
+
+
 def main() -> None:
     """Print all figures."""
     report("import planner_core", import_s(), "s", 0.15)
@@ -133,11 +143,7 @@ def main() -> None:
         ticks = list(inputs(num_engines, num_ticks))[num_ticks // 5 :]
         report(f"sla disagg load tick, {num_engines} engines a role", median_ms(tick, ticks), "ms", goal_ms)
     report("the same from 1 000 records a role", records_ms(1000), "ms", 4.0)
-    day = list(inputs(10, 17_280))
-    started = time.perf_counter()
-    for measured in day:
-        tick(measured)
-    report("a day of 5-s ticks, 10 engines a role", time.perf_counter() - started, "s", 5.0)
+    report("a day of 5-s ticks, 10 engines a role", day_s(), "s", 5.0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from planner_core.config import LoadScaling, PlannerConfig
-from planner_core.data.fpm import SHORTEST_S, FpmBatch
+from planner_core.data.fpm import SHORTEST_S, Floats, FpmBatch
 from planner_core.data.roles import Role
 from planner_core.data.state import DemandState, FleetMemory, RoleState
 from planner_core.maths.sla import Capacity, Iteration, RequestShape, capacity, curve
@@ -146,17 +146,17 @@ def drain_order(view: View, replicas: int | None) -> tuple[str, ...]:
     if replicas is None or ready is None or replicas >= ready or not batch.num_workers:
         return ()
     rows = batch.latest
-    in_flight = (
+    in_flight: Floats = (
         batch.decode_kv_tokens[rows]
         + batch.queued_decode_kv_tokens[rows]
         + batch.prefill_tokens[rows]
         + batch.queued_prefill_tokens[rows]
     )
-    per_worker = np.bincount(batch.worker, weights=in_flight)
-    # Workers are numbered by first appearance, so each one's first engine is where the highest number rises.
-    first_engine = np.flatnonzero(np.diff(np.maximum.accumulate(batch.worker), prepend=-1))
-    leaving = per_worker.argsort(kind="stable")[: ready - replicas]
-    return tuple(batch.worker_id[rows[first_engine[leaving]]].tolist())
+    if len(rows) > batch.num_workers:  # several ranks of a worker: its work is theirs, its name that of its first
+        in_flight = np.bincount(batch.worker, weights=in_flight).astype(np.float64, copy=False)
+        rows = rows[np.unique(batch.worker, return_index=True)[1]]
+    leaving = in_flight.argsort(kind="stable")[: ready - replicas]
+    return tuple(batch.worker_id[rows[leaving]].tolist())
 
 
 def diagnostics_of(view: View, state: RoleState) -> RoleDiagnostics:

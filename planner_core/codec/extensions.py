@@ -87,6 +87,6 @@ register(float, encode=NUMBER.encode, decode=NUMBER.decode)
 register(tuple, encode=sequence_form(tuple, OPEN).encode, decode=sequence_form(tuple, OPEN).decode)
 register(dict, encode=_text_to_any.encode, decode=_text_to_any.decode)
 KNOWN["array"], NAME_OF[np.ndarray] = (np.ndarray, Form(_encode_array, _decode_array)), "array"
-for _extension in (*vars(predictors).values(), *vars(perf).values()):
+for _extension in (getattr(package, name) for package in (predictors, perf) for name in package.__all__):
     if isinstance(_extension, type) and attrs.has(_extension):
         register(_extension)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from planner_core.config.keys import ENGINE_KEYS, KEYS, Key
+from typing import TYPE_CHECKING, Any
+
 from planner_core.config.planner import PlannerConfig, Target
 from planner_core.config.sections import (
     EngineSpec,
@@ -13,6 +14,9 @@ from planner_core.config.sections import (
     SlaTargets,
     ThroughputScaling,
 )
+
+if TYPE_CHECKING:
+    from planner_core.config.keys import ENGINE_KEYS, KEYS, Key
 
 __all__ = [
     "ENGINE_KEYS",
@@ -28,3 +32,12 @@ __all__ = [
     "Target",
     "ThroughputScaling",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The table of keys is loaded when text is to be read; a configuration built from objects does without."""
+    if name not in ("ENGINE_KEYS", "KEYS", "Key"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from planner_core.config import keys
+
+    return getattr(keys, name)

@@ -32,6 +32,8 @@ SPREAD_FLOOR = 0.02
 """Relative spread that is always granted; below it, every tiny residual would look like an outlier."""
 AGREEMENT = 2.0
 """New passes whose median is within this many standard errors of the estimate are folded in by and by."""
+FOLD_AFTER = 512
+"""Passes that are folded in at the latest; while too many wait, some of them go, evenly."""
 HALF_LIFE = 32
 """Passes after which a pass counts half, so that an engine that has changed is followed …"""
 LEAST_WEIGHT = 0.01
@@ -71,7 +73,7 @@ class LinearState:
     pending: Floats = attrs.field(
         default=np.empty((ROWS, 0)), converter=_samples, eq=attrs.cmp_using(eq=np.array_equal)
     )
-    """Passes that wait to be folded into the fit, as they say nothing new."""
+    """Passes that wait to be folded into the fit, as they say nothing new; at most ``max_samples``."""
     coefficients: Floats = _array_field(np.zeros(FEATURES))
     """Seconds per pass, prompt token, attention pair, decoding request, KV token."""
     spread: float = 0.0
@@ -98,28 +100,16 @@ class Linear:
 
     def observe(self, state: LinearState, batch: FpmBatch) -> LinearState:
         """The state after the passes of ``batch``; idle heartbeats and impossible rows teach nothing."""
-        num_new = int(np.count_nonzero(batch.learnable))
-        if num_new == 0:
+        new = _passes(batch, state.num_seen)
+        num_seen = state.num_seen + new.shape[1]
+        if num_seen == state.num_seen:
             return state
-        new = np.empty((ROWS, num_new))
-        columns = (
-            batch.wall_time_s,
-            batch.prefill_tokens,
-            pairs(batch),
-            batch.num_decode,
-            batch.decode_kv_tokens,
-        )
-        for row, column in zip(new[:FEATURES], columns, strict=True):
-            row[:] = column if num_new == len(batch) else column[batch.learnable]
-        num_seen = state.num_seen + num_new
-        new[FEATURES] = np.arange(state.num_seen, num_seen)
         pending = np.concatenate((state.pending, new), axis=1)
-        if (
-            state.fitted
-            and num_seen > self.max_samples
-            and self._agrees(state, new)
-            and not self._is_much(pending)
-        ):
+        folded = int(state.samples[FEATURES, -1]) + 1 if state.fitted else 0
+        if num_seen > self.max_samples and num_seen - folded < FOLD_AFTER and _agrees(state, new):
+            if pending.shape[1] > self.max_samples:
+                pending = pending[:, :: math.ceil(pending.shape[1] / self.max_samples)].copy()
+            pending.flags.writeable = False
             return LinearState(
                 samples=state.samples,
                 pending=pending,
@@ -147,15 +137,27 @@ class Linear:
         )
         return Estimate(mean_s=mean_s, std_s=state.spread * mean_s)
 
-    def _is_much(self, pending: Floats) -> bool:
-        return len(pending[0]) >= self.max_samples
 
-    def _agrees(self, state: LinearState, new: Floats) -> bool:
-        """Whether the new passes' median duration is the expected one, so that the fit can wait for more of them."""
-        duration, *work = new[:FEATURES]
-        surprise = np.sort(_mean_s(state, *work) / duration - 1.0)
-        num = len(surprise)
-        return abs(float(surprise[num // 2])) <= AGREEMENT * state.spread / math.sqrt(num)
+def _passes(batch: FpmBatch, number: int) -> Floats:
+    """The passes that teach, numbered from ``number`` on, as columns of the state's rows."""
+    num_new = np.count_nonzero(batch.learnable)
+    new = np.empty((ROWS, num_new))
+    if num_new == 0:
+        return new
+    columns = (batch.wall_time_s, batch.prefill_tokens, pairs(batch), batch.num_decode, batch.decode_kv_tokens)
+    every = num_new == len(batch)
+    for row, column in zip(new, columns, strict=False):
+        row[:] = column if every else column[batch.learnable]
+    new[FEATURES] = np.arange(number, number + num_new)
+    return new
+
+
+def _agrees(state: LinearState, new: Floats) -> bool:
+    """Whether the new passes' median duration is the expected one, so that the fit can wait for more of them."""
+    surprise = _mean_s(state, *new[1:FEATURES]) / new[0]
+    num = len(surprise)
+    surprise.sort()
+    return abs(float(surprise[num // 2]) - 1.0) <= AGREEMENT * state.spread / math.sqrt(num)
 
 
 def _mean_s(

@@ -1,29 +1,43 @@
-"""Predictors of the slow loop: what the traffic will be."""
+"""Predictors of the slow loop: what the traffic will be.
+
+The default ones come with the package; the others, and all by their names, are loaded when they are first asked for.
+"""
 
 from __future__ import annotations
 
-from planner_core.predictors.arima import Arima, ArimaState
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from planner_core.predictors.constant import Constant, ConstantState
 from planner_core.predictors.ensemble import Ensemble, EnsembleState
-from planner_core.predictors.holt_winters import HoltWinters, HoltWintersState
 from planner_core.predictors.kalman import Kalman, KalmanState
 from planner_core.predictors.lag_regression import LagRegression, LagRegressionState
-from planner_core.predictors.prophet import Prophet, ProphetState
 from planner_core.predictors.protocol import Forecast, Predictor
-from planner_core.predictors.seasonal_naive import SeasonalNaive, SeasonalNaiveState
-from planner_core.predictors.wrappers import Log1p, Log1pState, SkipIdle, SkipIdleState
 
-BY_NAME = {
-    "arima": Arima,
-    "constant": Constant,
-    "ensemble": Ensemble,
-    "holt_winters": HoltWinters,
-    "kalman": Kalman,
-    "lag_regression": LagRegression,
-    "prophet": Prophet,
-    "seasonal_naive": SeasonalNaive,
+if TYPE_CHECKING:
+    from planner_core.predictors.arima import Arima, ArimaState
+    from planner_core.predictors.holt_winters import HoltWinters, HoltWintersState
+    from planner_core.predictors.names import BY_NAME
+    from planner_core.predictors.prophet import Prophet, ProphetState
+    from planner_core.predictors.seasonal_naive import SeasonalNaive, SeasonalNaiveState
+    from planner_core.predictors.wrappers import Log1p, Log1pState, SkipIdle, SkipIdleState
+
+_LATER = {
+    "BY_NAME": "names",
+    **dict.fromkeys(("Arima", "ArimaState"), "arima"),
+    **dict.fromkeys(("HoltWinters", "HoltWintersState"), "holt_winters"),
+    **dict.fromkeys(("Prophet", "ProphetState"), "prophet"),
+    **dict.fromkeys(("SeasonalNaive", "SeasonalNaiveState"), "seasonal_naive"),
+    **dict.fromkeys(("Log1p", "Log1pState", "SkipIdle", "SkipIdleState"), "wrappers"),
 }
-"""The names that a configuration file may use."""
+"""The modules of names that are loaded when they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
 
 __all__ = [
     "BY_NAME",

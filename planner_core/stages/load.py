@@ -44,7 +44,14 @@ class Work(NamedTuple, Generic[Amount]):
 
     def times(self, factor: Any) -> Work[Any]:
         """All of it, ``factor`` times."""
-        return Work(*(amount * factor for amount in self))
+        tokens, prompts, prefill_tokens, num_decode, kv_tokens = self
+        return Work(
+            tokens * factor,
+            prompts * factor,
+            prefill_tokens * factor,
+            num_decode * factor,
+            kv_tokens * factor,
+        )
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -15,6 +15,9 @@ MERGE_S = 0.5
 LEARN_INTERVAL_S = LoadScaling().interval_s
 """How often passes are learned from while the load loop is off."""
 
+_WITHOUT_TRAFFIC: frozenset[Need] = frozenset({"workers", "fpm"})
+_WITH_TRAFFIC: frozenset[Need] = _WITHOUT_TRAFFIC | {"traffic"}
+
 
 @attrs.frozen(kw_only=True)
 class Due:
@@ -62,7 +65,7 @@ def after(schedule: ScheduleState, config: PlannerConfig, now_s: float) -> Sched
     if now_s == schedule.last_tick_s:
         return schedule
     slow = config.throughput_loop
-    asked = "traffic" in next_tick(schedule, config).needs
+    asked = _asks_for_traffic(config, _next_at(schedule, config)[2])
     return ScheduleState(
         last_tick_s=now_s,
         next_load_s=_next(schedule.next_load_s, _fast_interval_s(config), now_s),
@@ -73,24 +76,30 @@ def after(schedule: ScheduleState, config: PlannerConfig, now_s: float) -> Sched
 
 def next_tick(schedule: ScheduleState, config: PlannerConfig) -> NextTick:
     """When to come back and what for."""
+    at_s, load, throughput = _next_at(schedule, config)
+    return NextTick(
+        at_s=at_s,
+        load=load,
+        throughput=throughput,
+        needs=_WITH_TRAFFIC if _asks_for_traffic(config, throughput) else _WITHOUT_TRAFFIC,
+        traffic_window_s=max(0.0, at_s - schedule.traffic_from_s),
+    )
+
+
+def _next_at(schedule: ScheduleState, config: PlannerConfig) -> tuple[float, bool, bool]:
+    """When the next loop is due, and whether the fast and the slow one run then."""
     slow = config.throughput_loop
     slow_s = math.inf if slow is None or schedule.next_throughput_s is None else schedule.next_throughput_s
     at_s = min(schedule.next_load_s, slow_s)
-    throughput = slow is not None and slow_s - at_s <= _merge_s(slow.interval_s)
-    fast = schedule.next_load_s - at_s <= _merge_s(_fast_interval_s(config))
-    needs: set[Need] = {"workers", "fpm"}
-    wakes = any(
-        spec.min_replicas == 0 for spec in config.engines.values()
-    )  # a fleet of zero is woken by arrivals
-    if throughput or (config.load_loop is not None and (wakes or config.target == "sla")):
-        needs.add("traffic")
-    return NextTick(
-        at_s=at_s,
-        load=fast and config.load_loop is not None,
-        throughput=throughput,
-        needs=frozenset(needs),
-        traffic_window_s=max(0.0, at_s - schedule.traffic_from_s),
-    )
+    load = config.load_loop is not None and schedule.next_load_s - at_s <= _merge_s(_fast_interval_s(config))
+    return at_s, load, slow is not None and slow_s - at_s <= _merge_s(slow.interval_s)
+
+
+def _asks_for_traffic(config: PlannerConfig, throughput: bool) -> bool:
+    """Whether a tick that runs these loops uses traffic; a fleet of zero is woken by arrivals."""
+    if throughput or config.load_loop is None:
+        return throughput
+    return config.target == "sla" or any(spec.min_replicas == 0 for spec in config.engines.values())
 
 
 def _fast_interval_s(config: PlannerConfig) -> float:
