@@ -1,9 +1,11 @@
 """The last station, always: bounds, rate limits and the GPU budget over all roles.
 
-A budget that can't give everybody what was asked for first keeps what each role has and still wants, then shares
-the rest by the divisor method of D'Hondt (1878), replica by replica to the role with the lowest share of its wish.
-So nobody gets more than asked for, a role that asks for more never gets less, and a wish to grow never ends as a
-shrinkage while the budget holds what runs.
+A request passes through every role, so what a deployment serves within its SLA is what its tightest role serves: one
+replica more is worth most where the share of the wish is lowest. So a budget that can't give everybody what was asked
+for is shared by the divisor method of D'Hondt (1878), replica by replica to the role with the lowest share of its wish.
+To move no more than has to move, that is done in three rounds: half of that fair share for everybody, so that no role
+starves beside another that is fed; then what each role has and still wants; then the rest. Nobody gets more than asked
+for, a role that asks for more never gets less, and a wish to grow ends as a shrinkage only to feed a starving role.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from planner_core.config import EngineSpec, Limits
 from planner_core.data.reasons import Constraint
 from planner_core.data.roles import Role
 
+STARVING = 0.5
+"""A role with less than this part of its fair share starves."""
 LEVEL_STEPS = 64
 """Halvings of the level to which roles are raised: as fine as a float is."""
 
@@ -118,9 +122,12 @@ def _at_most(claims: Mapping[Role, Claim], fitted: dict[Role, Fitted], limits: L
         note = f"the minimums need {_gpus(minimums, cost) + reserved} GPUs, the budget has {budget}"
         infeasible = Constraint.INFEASIBLE_BUDGET
         return {r: Fitted(replicas=c.current, constraint=infeasible, note=note) for r, c in claims.items()}
-    kept = {role: max(minimums[role], min(wish, claims[role].current or 0)) for role, wish in wishes.items()}
-    base = _raise(minimums, kept, {role: float(had) for role, had in kept.items()}, cost, room)
-    shares = _raise(base, wishes, {role: float(wish) for role, wish in wishes.items()}, cost, room)
+    weight = {role: float(wish) for role, wish in wishes.items()}
+    fair = _raise(minimums, wishes, weight, cost, room)
+    fed = {role: max(minimums[role], math.ceil(STARVING * share)) for role, share in fair.items()}
+    kept = {role: max(fed[role], min(wish, claims[role].current or 0)) for role, wish in wishes.items()}
+    base = _raise(fed, kept, {role: float(had) for role, had in kept.items()}, cost, room)
+    shares = _raise(base, wishes, weight, cost, room)
     note = f"the roles ask for {_gpus(wishes, cost)} GPUs, the budget has {room}"
     return {
         role: f

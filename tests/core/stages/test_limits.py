@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from planner_core import Constraint, EngineSpec, Limits, Role
+from planner_core.data.roles import ROLES_OF_MODE
 from planner_core.stages.limits import Claim, Fitted, fit
 
 Claims = dict[Role, Claim]
@@ -28,7 +29,7 @@ def claims_of_any_size(draw: st.DrawFn, most: int = 40, known: bool = False) -> 
         maybe = count if known else st.none() | count
         return Claim(spec=spec, current=draw(maybe), wish=draw(maybe), floor=draw(st.just(0) | count))
 
-    return {role: claim() for role in draw(st.sampled_from([tuple(Role), tuple(Role)[:2], (Role.AGG,)]))}
+    return {role: claim() for role in draw(st.sampled_from(tuple(ROLES_OF_MODE.values())))}
 
 
 @st.composite
@@ -126,19 +127,41 @@ def test_a_larger_budget_never_gives_a_smaller_fleet_of_equal_engines(
     assert sum(f.replicas or 0 for f in large.values()) >= sum(f.replicas or 0 for f in small.values())
 
 
-@given(claims_of_any_size(known=True), any_limits())
-def test_a_wish_to_grow_never_ends_as_a_shrinkage_while_the_budget_holds_what_runs(
+@given(claims_of_any_size(known=True), budgets)
+def test_a_wish_to_grow_ends_as_a_shrinkage_only_to_feed_a_role_that_starves(
     claims: Claims, limits: Limits
 ) -> None:
     running = sum(
         claim.spec.num_gpus * max(claim.current or 0, claim.spec.min_replicas) for claim in claims.values()
     )
     assume(limits.max_gpus is None or running <= limits.max_gpus)
-    for role, f in fit(claims, limits).items():
-        claim = claims[role]
-        if asked_for(claim) >= (claim.current or 0):
-            assert f.replicas is not None
-            assert f.replicas >= min(claim.current or 0, asked_for(claim))
+    fitted = {role: f.replicas or 0 for role, f in fit(claims, limits).items()}
+    wishes = {role: asked_for(claim) for role, claim in claims.items()}
+    if any(wishes[role] >= (claim.current or 0) > fitted[role] for role, claim in claims.items()):
+        before = {role: min(wishes[role], claim.current or 0) for role, claim in claims.items()}
+        assert lowest_share(fitted, wishes) > lowest_share(before, wishes)
+
+
+def lowest_share(replicas: dict[Role, int], wishes: dict[Role, int]) -> float:
+    return min(replicas[role] / wish for role, wish in wishes.items() if wish)
+
+
+def test_no_role_starves_while_the_other_is_fed() -> None:
+    claims = {
+        Role.PREFILL: Claim(spec=EngineSpec(), current=7, wish=7),
+        Role.DECODE: Claim(spec=EngineSpec(), current=1, wish=5),
+    }
+    fitted = fit(claims, Limits(max_gpus=8))
+    assert {role: f.replicas for role, f in fitted.items()} == {Role.PREFILL: 6, Role.DECODE: 2}
+
+
+def test_what_runs_is_kept_where_no_role_starves() -> None:
+    claims = {
+        Role.PREFILL: Claim(spec=EngineSpec(), current=4, wish=4),
+        Role.DECODE: Claim(spec=EngineSpec(), current=2, wish=6),
+    }
+    fitted = fit(claims, Limits(max_gpus=8))
+    assert {role: f.replicas for role, f in fitted.items()} == {Role.PREFILL: 4, Role.DECODE: 4}
 
 
 @given(claims_of_any_size(known=True), st.integers(0, 20))
