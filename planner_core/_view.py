@@ -14,6 +14,7 @@ from planner_core.data.state import DemandState, FleetMemory, RoleState
 from planner_core.maths.sla import Capacity, Iteration, RequestShape, capacity, curve
 from planner_core.perf import BatchLoad, PerfModel
 from planner_core.stages import inventory, load, schedule
+from planner_core.stages.forecast import expected_osl
 from planner_core.types import RoleDiagnostics, TickInput, TrafficForecast
 
 RECENT_S = 60.0
@@ -107,8 +108,8 @@ def shape_of(
     demand: DemandState, reports: load.Reports | None, coming: TrafficForecast | None
 ) -> RequestShape | None:
     """What requests are like: from forecast or traffic, else from what engines hold; ``None`` if nothing is known."""
-    isl = (coming.isl if coming else None) or demand.recent_isl
-    osl = (coming.osl if coming else None) or demand.recent_osl
+    isl = (coming.isl if coming else None) or demand.inputs.mean
+    osl = (coming.osl if coming else None) or expected_osl(demand)
     if isl is None and reports is not None:
         waiting, context = load.shape_from_work(reports.all)
         isl = waiting or context
@@ -117,10 +118,22 @@ def shape_of(
     return RequestShape(
         isl=isl,
         osl=osl,
-        isl_cv2=demand.recent_isl_cv2,
+        isl_cv2=demand.inputs.cv2,
         kv_hit_rate=demand.kv_hit_rate or 0.0,
         accept_length=demand.accept_length or 1.0,
     )
+
+
+def generated_tps(inputs: TickInput) -> float | None:
+    """Tokens per second that the reporting engines generate, by their latest passes; ``None``: none reports."""
+    rates = []
+    for role in inputs.config.engines:
+        batch = inputs.batch(role)
+        if role.decodes and len(batch.latest):
+            seconds = batch.wall_time_s[batch.latest]
+            at_work = seconds >= SHORTEST_S
+            rates.append(float(np.add.reduce(batch.num_decode[batch.latest][at_work] / seconds[at_work])))
+    return sum(rates) if rates else None
 
 
 def arrivals_rps(demand: DemandState, inputs: TickInput) -> float | None:
@@ -152,7 +165,9 @@ def drain_order(view: View, replicas: int | None) -> tuple[str, ...]:
         + batch.prefill_tokens[rows]
         + batch.queued_prefill_tokens[rows]
     )
-    if len(rows) > batch.num_workers:  # several ranks of a worker: its work is theirs, its name that of its first
+    if (
+        len(rows) > batch.num_workers
+    ):  # several ranks of a worker: its work is theirs, its name that of its first
         in_flight = np.bincount(batch.worker, weights=in_flight).astype(np.float64, copy=False)
         rows = rows[np.unique(batch.worker, return_index=True)[1]]
     leaving = in_flight.argsort(kind="stable")[: ready - replicas]

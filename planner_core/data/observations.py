@@ -68,6 +68,11 @@ class TrafficObservation:
         default=None, converter=_none_if_zero, validator=measured_number(above=0, optional=True)
     )
     """Mean output tokens per request."""
+    num_completed: float | None = attrs.field(
+        default=None, validator=measured_number(least=0, most=1e12, optional=True)
+    )
+    """Requests whose last token came out in the window: those behind ``osl``. With it a backlog shows early: long
+    outputs complete late, so that those seen first are short."""
     isl_std: float | None = attrs.field(default=None, validator=measured_number(least=0, optional=True))
     """Standard deviation of the input tokens, where it is measured."""
     osl_std: float | None = attrs.field(default=None, validator=measured_number(least=0, optional=True))

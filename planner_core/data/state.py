@@ -36,6 +36,28 @@ class TrafficSum:
 
 
 @attrs.frozen(kw_only=True)
+class LengthSum:
+    """Token counts of the requests of the last minutes, added up; older ones fade away."""
+
+    num_requests: float = 0.0
+    tokens: float = 0.0
+    squares: float | None = None
+    """Sum of the squared counts; ``None``: how they spread isn't known."""
+
+    @property
+    def mean(self) -> float | None:
+        """Tokens per request."""
+        return self.tokens / self.num_requests if self.num_requests > 0 else None
+
+    @property
+    def cv2(self) -> float | None:
+        """Squared coefficient of variation."""
+        if self.squares is None or not self.tokens:
+            return None
+        return max(0.0, self.squares * self.num_requests / self.tokens**2 - 1.0)
+
+
+@attrs.frozen(kw_only=True)
 class DemandState:
     """What is known of the traffic: forecasters for the slow loop, latest values for the fast one."""
 
@@ -50,10 +72,12 @@ class DemandState:
     recent_rps: float | None = None
     """Arrivals per second, smoothed over about half a minute."""
     recent_at_s: float | None = None
-    recent_isl: float | None = None
-    recent_isl_cv2: float | None = None
-    """Squared coefficient of variation of the input tokens."""
-    recent_osl: float | None = None
+    inputs: LengthSum = LengthSum()
+    outputs: LengthSum = LengthSum()
+    completed: float = 0.0
+    """Requests completed in the last minutes, fading as ``outputs`` does; 0 where that isn't measured."""
+    generated: float = 0.0
+    """Tokens that engines generated meanwhile."""
     kv_hit_rate: float | None = None
     """Last valid value, at most 0.95."""
     accept_length: float | None = None

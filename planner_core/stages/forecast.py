@@ -13,8 +13,9 @@ import attrs
 import numpy as np
 
 from planner_core.config import PlannerConfig, ThroughputScaling
+from planner_core.data.fpm import LARGEST
 from planner_core.data.observations import TrafficObservation
-from planner_core.data.state import DemandState, TrafficSum
+from planner_core.data.state import DemandState, LengthSum, TrafficSum
 from planner_core.predictors import Forecast, Predictor
 from planner_core.types import TrafficForecast
 
@@ -22,6 +23,8 @@ RATE_MEMORY_S = 20.0
 """Time constant of the recent rate: long enough to see through Poisson noise, short beside a start."""
 SHAPE_MEMORY_S = 120.0
 """Time constant of the recent lengths."""
+CENSORED = 1.2
+"""Engines that generate this many times the tokens of what completes are working on longer outputs than those seen."""
 MOST_MISSED = 64
 """Intervals of an outage that are filled in; after a longer one, a season has to be found again."""
 MAX_KV_HIT_RATE = 0.95
@@ -37,9 +40,13 @@ def start(config: PlannerConfig) -> DemandState:
 
 
 def learn(
-    demand: DemandState, config: PlannerConfig, traffic: TrafficObservation | None, now_s: float
+    demand: DemandState,
+    config: PlannerConfig,
+    traffic: TrafficObservation | None,
+    now_s: float,
+    generated_tps: float | None = None,
 ) -> DemandState:
-    """The demand after one more window."""
+    """The demand after one more window, in which engines generated ``generated_tps`` tokens per second."""
     if traffic is None:
         return demand
     since_s = math.inf if demand.recent_at_s is None else now_s - demand.recent_at_s
@@ -49,6 +56,13 @@ def learn(
         forget = since_s > 2 * traffic.duration_s + RATE_MEMORY_S
         recent_rps = _blend(None if forget else recent_rps, rps, traffic.duration_s, RATE_MEMORY_S)
         recent_at_s = now_s
+    kept = math.exp(-traffic.duration_s / SHAPE_MEMORY_S)
+    completed, generated = traffic.num_completed, generated_tps
+    if completed is None or generated is None:
+        completed, generated = demand.completed, demand.generated
+    else:
+        completed = demand.completed * kept + completed
+        generated = demand.generated * kept + min(generated * traffic.duration_s, LARGEST)
     hit, accept = traffic.kv_hit_rate, traffic.accept_length
     most = math.inf if config.speculative_nextn is None else config.speculative_nextn + 1.0
     return attrs.evolve(
@@ -56,9 +70,16 @@ def learn(
         pending=_add(demand.pending, traffic),
         recent_rps=recent_rps,
         recent_at_s=recent_at_s,
-        recent_isl=_blend(demand.recent_isl, traffic.isl, traffic.duration_s, SHAPE_MEMORY_S),
-        recent_isl_cv2=_blend(demand.recent_isl_cv2, _cv2(traffic), traffic.duration_s, SHAPE_MEMORY_S),
-        recent_osl=_blend(demand.recent_osl, traffic.osl, traffic.duration_s, SHAPE_MEMORY_S),
+        inputs=_sum(demand.inputs, num, traffic.isl, traffic.isl_std, kept),
+        outputs=_sum(
+            demand.outputs,
+            num if traffic.num_completed is None else traffic.num_completed,
+            traffic.osl,
+            traffic.osl_std,
+            kept,
+        ),
+        completed=completed,
+        generated=generated,
         kv_hit_rate=demand.kv_hit_rate if hit is None else min(hit, MAX_KV_HIT_RATE),
         accept_length=demand.accept_length if accept is None else min(max(accept, 1.0), most),
     )
@@ -112,8 +133,8 @@ def predict(demand: DemandState, slow: ThroughputScaling, startup_s: float) -> T
     return TrafficForecast(
         rate_rps=float(rate.mean[peak]),
         rate_std_rps=float(rate.std[peak]),
-        isl=_at(_forecast(slow.predictor, demand.isl, steps), peak) or demand.recent_isl,
-        osl=_at(_forecast(slow.predictor, demand.osl, steps), peak) or demand.recent_osl,
+        isl=_at(_forecast(slow.predictor, demand.isl, steps), peak) or demand.inputs.mean,
+        osl=expected_osl(demand, _at(_forecast(slow.predictor, demand.osl, steps), peak)),
     )
 
 
@@ -140,10 +161,36 @@ def _blend(old: float | None, new: float | None, duration_s: float, memory_s: fl
     return old + (new - old) * -math.expm1(-duration_s / memory_s)
 
 
-def _cv2(traffic: TrafficObservation) -> float | None:
-    if traffic.isl is None or traffic.isl_std is None:
-        return None
-    return (traffic.isl_std / traffic.isl) ** 2
+def expected_osl(demand: DemandState, forecast: float | None = None) -> float | None:
+    """Mean output tokens: as forecast or as seen, unless engines generate far more than what completes.
+
+    Of requests that began not long ago, the short ones complete first, so after a start and in a backlog the outputs
+    seen are too short. All generated tokens over all completed requests, the running ones' tokens included, are the
+    mean of exponential lengths that are seen only in part (the maximum of the likelihood of censored times; Epstein and
+    Sobel 1953).
+    """
+    seen = forecast or demand.outputs.mean
+    if seen is None or demand.completed < 1:
+        return seen
+    whole = demand.generated / demand.completed
+    return whole if whole > CENSORED * seen else seen
+
+
+def _sum(
+    total: LengthSum, num: float | None, mean: float | None, std: float | None, kept: float
+) -> LengthSum:
+    """The sum after the requests of one more window; those from before count ``kept`` times."""
+    if mean is None:
+        return total
+    num = max(num or 0.0, 1.0)
+    squares = total.squares
+    if std is not None or squares is not None:
+        before = total.tokens * (total.mean or 0.0) if squares is None else squares
+        variance = mean * mean * (total.cv2 or 0.0) if std is None else std * std
+        squares = before * kept + num * (mean * mean + variance)
+    return LengthSum(
+        num_requests=total.num_requests * kept + num, tokens=total.tokens * kept + num * mean, squares=squares
+    )
 
 
 def _add(total: TrafficSum, traffic: TrafficObservation) -> TrafficSum:
@@ -152,7 +199,7 @@ def _add(total: TrafficSum, traffic: TrafficObservation) -> TrafficSum:
         return total
     has_isl, has_osl = traffic.isl is not None, traffic.osl is not None
     # Output lengths are those of requests that finished, also in windows in which none arrived.
-    osl_requests = max(num, 1.0)
+    osl_requests = max(num, 1.0) if traffic.num_completed is None else traffic.num_completed
     return TrafficSum(
         duration_s=total.duration_s + traffic.duration_s,
         num_requests=total.num_requests + num,

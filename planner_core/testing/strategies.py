@@ -86,6 +86,7 @@ def traffic_observations() -> st.SearchStrategy[TrafficObservation]:
         num_requests=_maybe(st.just(0.0) | st.floats(0, 1e6)),
         isl=tokens,
         osl=tokens,
+        num_completed=_maybe(st.just(0.0) | st.floats(0, 1e6)),
         isl_std=tokens,
         osl_std=tokens,
         kv_hit_rate=_maybe(st.floats(0, 1)),

@@ -52,6 +52,7 @@ class TrafficMeter:
             isl=_mean(self._input, arrived),
             isl_std=_std(self._input, self._input_squares, arrived),
             osl=_mean(self._output, completed),
+            num_completed=completed,
             osl_std=_std(self._output, self._output_squares, completed),
             kv_hit_rate=self._hits / self._input if self._input else None,
         )

@@ -70,9 +70,9 @@ def test_what_is_learned_of_any_traffic_can_be_true(lab: Any, windows: list[Traf
     assert demand.kv_hit_rate is None or 0 <= demand.kv_hit_rate <= 0.95
     assert demand.accept_length is None or 1 <= demand.accept_length <= 4
     assert demand.recent_rps is None or demand.recent_rps >= 0
-    for known, of in (("recent_isl", "isl"), ("recent_osl", "osl")):
+    for known, of in (("inputs", "isl"), ("outputs", "osl")):
         values = [getattr(w, of) for w in windows if getattr(w, of) is not None]
-        learned = getattr(demand, known)
+        learned = getattr(demand, known).mean
         assert (learned is None) == (not values)
         if values:
             assert min(values) * 0.999 <= learned <= max(values) * 1.001
@@ -94,7 +94,7 @@ def test_an_idle_window_lowers_the_rate_and_keeps_the_lengths(lab: Any) -> None:
     got = predicted(config, demand)
     assert got is not None
     assert (got.rate_rps, got.isl, got.osl) == (0.0, 1000.0, 200.0)
-    assert demand.recent_isl == 1000
+    assert demand.inputs.mean == 1000
     assert demand.recent_rps is not None
     assert demand.recent_rps < 0.01
 
@@ -196,3 +196,28 @@ def test_intervals_in_which_nothing_was_measured_keep_their_place_in_the_season(
         seen = None if rate is None else window(180, rate)
         demand = forecast.learn_interval(forecast.learn(demand, config, seen, now_s), slow, now_s)
     assert demand.rate == (1, 5, 9, 1, 5, 9, 1, 5, 9)
+
+
+def test_outputs_that_are_still_being_generated_count_though_only_short_ones_have_completed(lab: Any) -> None:
+    # Half of the requests write 20 tokens and half 500, 4 of them arrive per second: after ten seconds only short ones
+    # are through, and the engines generate far more than those.
+    config = config_for(lab)
+    short_only = window(10, 4.0, osl=20, num_completed=20)
+    demand = forecast.learn(forecast.start(config), config, short_only, 10.0, generated_tps=500.0)
+    assert forecast.expected_osl(demand) == pytest.approx(250)
+    assert demand.outputs.mean == 20
+
+
+def test_generated_tokens_that_agree_with_what_completes_change_no_length(lab: Any) -> None:
+    config = config_for(lab)
+    steady = window(10, 4.0, osl=200, num_completed=40)
+    demand = forecast.learn(forecast.start(config), config, steady, 10.0, generated_tps=850.0)
+    assert forecast.expected_osl(demand) == 200
+
+
+def test_the_spread_of_lengths_holds_that_within_windows_and_that_between_them(lab: Any) -> None:
+    # The decay of a few seconds among minutes is all that keeps the pooled moments from being exact.
+    config = config_for(lab)
+    windows = [window(1, 10.0, isl=mean, isl_std=std) for mean, std in ((500, 100), (1500, 300))] * 3
+    cv2 = learn(config, *windows).inputs.cv2
+    assert cv2 == pytest.approx((500**2 + (100**2 + 300**2) / 2) / 1000**2, rel=0.02)
