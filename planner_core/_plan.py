@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from planner_core._view import View, arrivals_rps, capacity_for, shape_of
-from planner_core.config import LoadScaling
+from planner_core._view import DEFAULT_LOAD, View, arrivals_rps, capacity_for, shape_of
+from planner_core.config import LoadScaling, PlannerConfig
 from planner_core.data.reasons import Constraint, Explanation, LoadReason, ThroughputReason
 from planner_core.data.state import DemandState, NeedMemory, RoleState
 from planner_core.data.wish import Wish
@@ -14,6 +14,8 @@ from planner_core.types import TickInput, TrafficForecast
 
 _SETS_FLOOR = (ThroughputReason.SET_LOWER_BOUND, ThroughputReason.SLA_UNREACHABLE)
 """The reasons with which the slow loop has an opinion."""
+SLOW_WINDOW = 0.9
+"""Of the slow loop's interval: where it decides alone, its last decision but one no longer holds a role up."""
 
 
 @attrs.frozen(kw_only=True)
@@ -99,24 +101,29 @@ class Settled:
     needs: NeedMemory
 
 
-def settle(view: View, plan: Plan, needs: NeedMemory, now_s: float, loop: LoadScaling) -> Settled:
+def settle(view: View, plan: Plan, needs: NeedMemory, now_s: float, config: PlannerConfig) -> Settled:
     """The wish without flapping; with the load loop off, the floor is the whole wish."""
     need, reason, fleet = plan.wish.need, plan.wish.reason, view.fleet
-    current = fleet.desired
-    if reason is LoadReason.DISABLED and plan.floor.reason in _SETS_FLOOR:
-        return Settled(replicas=plan.floor.replicas, reason=reason, needs=needs)
+    loop = config.load_loop or DEFAULT_LOAD
+    window_s, current = loop.stabilisation_s, fleet.desired
+    if (
+        reason is LoadReason.DISABLED
+        and plan.floor.reason in _SETS_FLOOR
+        and config.throughput_loop is not None
+    ):
+        need, window_s = plan.floor.replicas, SLOW_WINDOW * config.throughput_loop.interval_s
     if need is None:
         return Settled(replicas=None, reason=reason, needs=needs)
-    window_s = loop.stabilisation_s
     needs = stability.remember(needs, now_s, need, idle=reason is LoadReason.IDLE, window_s=window_s)
     if current is None:
         return Settled(replicas=need, reason=reason, needs=needs)
-    if need < current and fleet.starting:
-        return Settled(replicas=current, reason=LoadReason.SCALING_IN_PROGRESS, needs=needs)
-    if need < current and fleet.missing_s is not None and fleet.missing_s < loop.patience_s:
-        return Settled(replicas=current, reason=LoadReason.WORKER_COUNT_MISMATCH, needs=needs)
+    if reason is not LoadReason.DISABLED and need < current:
+        if fleet.starting:
+            return Settled(replicas=current, reason=LoadReason.SCALING_IN_PROGRESS, needs=needs)
+        if fleet.missing_s is not None and fleet.missing_s < loop.patience_s:
+            return Settled(replicas=current, reason=LoadReason.WORKER_COUNT_MISMATCH, needs=needs)
     settled, needs = stability.settle(needs, current, need, now_s, window_s)
-    if need < current == settled:
+    if need < current == settled and reason is not LoadReason.DISABLED:
         reason = LoadReason.STABILISING
     return Settled(replicas=settled, reason=reason, needs=needs)
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from planner_core._plan import explain, plan, settle
-from planner_core._view import DEFAULT_LOAD, View, diagnostics_of, drain_order, generated_tps, look
+from planner_core._view import View, diagnostics_of, drain_order, generated_tps, look
 from planner_core.config import PlannerConfig
 from planner_core.data.fpm import EMPTY_BATCH, FpmBatch
 from planner_core.data.observations import TrafficObservation
@@ -57,7 +57,7 @@ def tick(inputs: TickInput) -> Decision:
     ``decision.state`` on to the next tick, and come back at ``decision.next_tick.at_s``.
     """
     config, now_s, before = inputs.config, inputs.now_s, inputs.state
-    slow, loop = config.throughput_loop, config.load_loop or DEFAULT_LOAD
+    slow = config.throughput_loop
     due = schedule.due(before.schedule, config, now_s)
 
     # learn
@@ -83,7 +83,7 @@ def tick(inputs: TickInput) -> Decision:
 
     # settle
     settled = {
-        role: settle(views[role], asked, states[role].needs, now_s, loop) for role, asked in plans.items()
+        role: settle(views[role], asked, states[role].needs, now_s, config) for role, asked in plans.items()
     }
 
     # fit

@@ -219,6 +219,8 @@ def _sized_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
     shrink = max(_needed(s, capacity(s.curve, ttft_ms, itl_ms), now), 1)
     if shrink >= s.total:
         return s.total, LoadReason.NO_CHANGE
+    if s.arrivals_rps is not None and s.within.rps is not None:
+        return shrink, LoadReason.SCALE_DOWN
     kept = _smallest_that_keeps(s, shrink, s.total - 1, ttft_ms, itl_ms)
     if kept is None:
         return s.total, LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION

@@ -13,7 +13,7 @@ from planner_core.data.state import NeedMemory
 MAX_NEEDS = 32
 """Needs that are kept; when full, neighbours merge into the higher need at the later time."""
 LONGEST_GAP_S = 60.0
-"""Needs that are known again after a longer gap than this (or the window) start a new watch."""
+"""Needs that are known again after a longer gap than this (or half again the window) start a new watch."""
 SOON_S = 600.0
 """Growth within this time of a shrinkage is taken to undo it."""
 FIRST_REGRET_S = 2 * 3600.0
@@ -23,7 +23,7 @@ LONGEST_REGRET_S = 16 * 3600.0
 def remember(memory: NeedMemory, now_s: float, need: int, *, idle: bool, window_s: float) -> NeedMemory:
     """The memory with one more need. Of the window's needs, those that no later need reaches are kept."""
     since_s = None if memory.at_s is None else now_s - memory.at_s
-    unbroken = since_s is not None and 0 <= since_s <= max(window_s, LONGEST_GAP_S)
+    unbroken = since_s is not None and 0 <= since_s <= max(1.5 * window_s, LONGEST_GAP_S)
     kept = [(at_s, n) for at_s, n in memory.highest if n > need and now_s - window_s <= at_s <= now_s]
     kept.append((now_s, need))
     if len(kept) > MAX_NEEDS:
