@@ -309,6 +309,21 @@ KEYS: tuple[Key, ...] = (
         "`none`: live passes alone.",
     ),
     _key(
+        "gpu_type",
+        "shell.gpu_type",
+        "For the modelled prior: the GPU, such as `h100`; unset: there is no modelled prior.",
+    ),
+    _key(
+        "model_parameters_billions",
+        "shell.model_parameters_billions",
+        "For the modelled prior: the model's size; unset: as in `model_name`, where it says 8B.",
+    ),
+    _key(
+        "model_weight_bits",
+        "shell.model_weight_bits",
+        "For the modelled prior: bits of a weight; unset: as in `model_name`, where it says FP8, else 16.",
+    ),
+    _key(
         "prometheus_endpoint",
         "shell.prometheus_endpoint",
         "Address of Prometheus; unset: `$PROMETHEUS_ENDPOINT`, else the in-cluster one.",

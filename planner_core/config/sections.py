@@ -89,7 +89,7 @@ class ThroughputScaling:
     """Forecasts request rate, ISL and OSL, each with a state of its own."""
     max_step_replicas: int = attrs.field(default=8, validator=config_number(whole=True, least=1))
     """Largest change of a role's floor in one decision."""
-    quantile: float = attrs.field(default=0.8, validator=config_number(least=0.5, most=0.999))
+    quantile: float = attrs.field(default=0.9, validator=config_number(least=0.5, most=0.999))
     """Quantile of the forecast rate that the floor is planned for; 0.5 is the mean."""
     z: float = attrs.field(init=False, eq=False, repr=False)
     """The quantile in standard deviations of the normal distribution."""
@@ -160,6 +160,13 @@ class ShellSettings:
     profile_results_dir: str = attrs.field(default="profiling_results", validator=text())
     pre_deployment_sweeping_mode: Literal["rapid", "thorough", "none"] = attrs.field(
         default="rapid", validator=one_of(("rapid", "thorough", "none"))
+    )
+    gpu_type: str | None = attrs.field(default=None, validator=text(optional=True))
+    model_parameters_billions: float | None = attrs.field(
+        default=None, validator=config_number(above=0, optional=True)
+    )
+    model_weight_bits: float | None = attrs.field(
+        default=None, validator=config_number(above=0, most=64, optional=True)
     )
     load_predictor_warmup_trace: str | None = attrs.field(default=None, validator=text(optional=True))
     prometheus_endpoint: str | None = attrs.field(default=None, validator=text(optional=True))

@@ -1,13 +1,36 @@
-"""Performance models: how long would this batch take?"""
+"""Performance models: how long would this batch take?
+
+The default one comes with the package; the others are loaded when they are first asked for.
+"""
 
 from __future__ import annotations
 
-from planner_core.perf.blended import Blended, BlendedState
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from planner_core.perf.linear import Linear, LinearState
-from planner_core.perf.prior import Coefficients, Prior
-from planner_core.perf.profiled import Profiled
 from planner_core.perf.protocol import BatchLoad, Estimate, PerfModel
-from planner_core.perf.roofline import GPUS, Gpu, Roofline
+
+if TYPE_CHECKING:
+    from planner_core.perf.blended import Blended, BlendedState
+    from planner_core.perf.prior import Coefficients, Prior
+    from planner_core.perf.profiled import Profiled
+    from planner_core.perf.roofline import GPUS, Gpu, Roofline
+
+_LATER = {
+    **dict.fromkeys(("Blended", "BlendedState"), "blended"),
+    **dict.fromkeys(("Coefficients", "Prior"), "prior"),
+    "Profiled": "profiled",
+    **dict.fromkeys(("GPUS", "Gpu", "Roofline"), "roofline"),
+}
+"""The modules of names that are loaded when they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
 
 __all__ = [
     "GPUS",

@@ -1,8 +1,9 @@
 """Online regression of the duration of a pass on its work: non-negative, robust, bounded in memory.
 
 A pass costs an overhead, plus something for each prompt token, each attention pair of the prompts, each decoding
-request and each token of KV cache that is read. All five costs are non-negative by nature, so they are fitted by
-non-negative least squares (Lawson and Hanson, 1974, as in scipy).
+request and each token of KV cache that is read. Two costs are no straight lines: a pass with any prompt runs without
+CUDA graphs, and few tokens meet few experts of a mixture, which the root of the tokens follows well enough. All seven
+are non-negative by nature, so they are fitted by non-negative least squares (Lawson and Hanson, 1974, as in scipy).
 """
 
 from __future__ import annotations
@@ -16,31 +17,22 @@ import numpy as np
 
 from planner_core.data.checks import config_number
 from planner_core.data.fpm import Floats, FpmBatch
-from planner_core.perf.protocol import BatchLoad, Estimate, pairs
+from planner_core.perf.protocol import BatchLoad, Estimate
+from planner_core.perf.regression import HALF_LIFE, HUBER, LEAST_WEIGHT, ROWS, axes, passes, spread_of
 from planner_core.perf.retention import keep
 
-FEATURES = 5
-"""Overhead, prompt tokens, attention pairs, decoding requests, KV tokens."""
-ROWS = FEATURES + 1
-"""A kept pass: duration, its four kinds of work, and its number since the first."""
+FEATURES = 7
+"""Costs per pass, prompt token, attention pair, decoding request, KV token, pass with prompts, root of the tokens."""
 FIRST_FIT_ROUNDS = 6
 """Reweighting rounds of the first fit; later fits start from the last one, and need fewer."""
 ROUNDS = 2
-HUBER = 1.5
-"""Residuals beyond this many spreads count linearly: a pause of a minute or a compilation bends nothing."""
-SPREAD_FLOOR = 0.02
-"""Relative spread that is always granted; below it, every tiny residual would look like an outlier."""
 AGREEMENT = 2.0
 """New passes whose median is within this many standard errors of the estimate are folded in by and by."""
 FOLD_AFTER = 512
 """Passes that are folded in at the latest; while too many wait, some of them go, evenly."""
-HALF_LIFE = 32
-"""Passes after which a pass counts half, so that an engine that has changed is followed …"""
-LEAST_WEIGHT = 0.01
-"""… down to this: passes at loads that haven't come again are all that is known of them."""
 PRIOR_WEIGHT = 0.05
 """Weight of the prior against a pass; it decides only what the passes leave open."""
-PRIOR_SHAPE = np.array([1.0, 1 / 150, 1e-7, 1 / 500, 1 / 200_000])
+PRIOR_SHAPE = np.array([1.0, 1 / 150, 1e-7, 1 / 500, 1 / 200_000, 0.0, 0.0])
 """The prior: how costs relate, as multiples of the overhead. An 8B model on an H100 computes 150 prompt tokens, or
 decodes for 500 requests, or reads 200 000 KV tokens in the time of an empty pass; others, within a factor of three."""
 
@@ -75,7 +67,7 @@ class LinearState:
     )
     """Passes that wait to be folded into the fit, as they say nothing new; at most ``max_samples``."""
     coefficients: Floats = _array_field(np.zeros(FEATURES))
-    """Seconds per pass, prompt token, attention pair, decoding request, KV token."""
+    """Seconds per pass, prompt token, attention pair, decoding request, KV token, pass with prompts, root of tokens."""
     spread: float = 0.0
     """Standard deviation of the duration, relative to the estimate (from the median residual)."""
     num_seen: int = 0
@@ -100,12 +92,12 @@ class Linear:
 
     def observe(self, state: LinearState, batch: FpmBatch) -> LinearState:
         """The state after the passes of ``batch``; idle heartbeats and impossible rows teach nothing."""
-        new = _passes(batch, state.num_seen)
+        new = passes(batch, state.num_seen)
         num_seen = state.num_seen + new.shape[1]
         if num_seen == state.num_seen:
             return state
         pending = np.concatenate((state.pending, new), axis=1)
-        folded = int(state.samples[FEATURES, -1]) + 1 if state.fitted else 0
+        folded = int(state.samples[-1, -1]) + 1 if state.fitted else 0
         if num_seen > self.max_samples and num_seen - folded < FOLD_AFTER and _agrees(state, new):
             if pending.shape[1] > self.max_samples:
                 pending = pending[:, :: math.ceil(pending.shape[1] / self.max_samples)].copy()
@@ -119,7 +111,7 @@ class Linear:
                 fitted=True,
             )
         pool = np.concatenate((state.samples, pending), axis=1)
-        samples = pool[:, keep(_axes(pool), self.max_samples, self.num_buckets)]
+        samples = pool[:, keep(axes(pool), self.max_samples, self.num_buckets)]
         if num_seen < self.min_observations:
             return LinearState(samples=samples, num_seen=num_seen)
         start, rounds = (state.coefficients, ROUNDS) if state.fitted else (None, FIRST_FIT_ROUNDS)
@@ -138,23 +130,9 @@ class Linear:
         return Estimate(mean_s=mean_s, std_s=state.spread * mean_s)
 
 
-def _passes(batch: FpmBatch, number: int) -> Floats:
-    """The passes that teach, numbered from ``number`` on, as columns of the state's rows."""
-    num_new = np.count_nonzero(batch.learnable)
-    new = np.empty((ROWS, num_new))
-    if num_new == 0:
-        return new
-    columns = (batch.wall_time_s, batch.prefill_tokens, pairs(batch), batch.num_decode, batch.decode_kv_tokens)
-    every = num_new == len(batch)
-    for row, column in zip(new, columns, strict=False):
-        row[:] = column if every else column[batch.learnable]
-    new[FEATURES] = np.arange(number, number + num_new)
-    return new
-
-
 def _agrees(state: LinearState, new: Floats) -> bool:
     """Whether the new passes' median duration is the expected one, so that the fit can wait for more of them."""
-    surprise = _mean_s(state, *new[1:FEATURES]) / new[0]
+    surprise = _mean_s(state, *new[1:-1]) / new[0]
     num = len(surprise)
     surprise.sort()
     return abs(float(surprise[num // 2]) - 1.0) <= AGREEMENT * state.spread / math.sqrt(num)
@@ -167,15 +145,16 @@ def _mean_s(
     num_decode: Any,
     decode_kv_tokens: Any,
 ) -> Any:
-    overhead, per_token, per_pair, per_request, per_kv_token = state.coefficients.tolist()
+    overhead, per_token, per_pair, per_request, per_kv_token, with_prompts, per_root = (
+        state.coefficients.tolist()
+    )
     prefill_s = per_token * prefill_tokens + per_pair * prefill_pairs
-    return overhead + prefill_s + per_request * num_decode + per_kv_token * decode_kv_tokens
-
-
-def _axes(samples: Floats) -> Floats:
-    """The inputs that buckets are laid over: (prompt tokens), (requests, KV) or (prompt tokens, KV)."""
-    prefills, decodes = samples[1].any(), samples[3].any()
-    return samples[1::3] if prefills and decodes else samples[1:2] if prefills else samples[3:5]
+    mean_s = overhead + prefill_s + per_request * num_decode + per_kv_token * decode_kv_tokens
+    if with_prompts:
+        mean_s = mean_s + with_prompts * (prefill_tokens > 0)
+    if per_root:
+        mean_s = mean_s + per_root * np.sqrt(prefill_tokens + num_decode)
+    return mean_s
 
 
 def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, float]:
@@ -189,10 +168,15 @@ def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, fl
     from scipy.optimize import nnls
 
     num = samples.shape[1]
-    rows = samples[:FEATURES].copy()
+    rows = np.empty((FEATURES, num))
     rows[0] = 1.0
+    rows[1:5] = samples[1:5]
+    rows[5] = samples[1] > 0
+    if rows[5].all():
+        rows[5] = 0.0  # prompts in every pass: their overhead is the pass's
+    np.sqrt(samples[1] + samples[3], out=rows[6])
     rows /= samples[0]
-    age = samples[FEATURES, -1] - samples[FEATURES]
+    age = samples[-1, -1] - samples[-1]
     count = np.maximum(LEAST_WEIGHT, np.exp2(age * (-1 / HALF_LIFE)))
     young = np.sqrt(count)
     scale = rows.sum(axis=1) / num
@@ -212,19 +196,11 @@ def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, fl
     for _ in range(rounds):
         residual = np.abs(solution @ rows - 1.0)
         weight = young * np.minimum(
-            1.0, np.sqrt(HUBER * _spread(residual, count) / np.maximum(residual, 1e-12))
+            1.0, np.sqrt(HUBER * spread_of(residual, count) / np.maximum(residual, 1e-12))
         )
         np.multiply(rows.T, weight[:, None], out=system[:num])
         target[:num] = weight
         solution = nnls(system, target)[0]
     coefficients = np.zeros(FEATURES)
     coefficients[used] = solution / scale
-    return coefficients, _spread(np.abs(solution @ rows - 1.0), count)
-
-
-def _spread(absolute_residual: Floats, count: Floats) -> float:
-    """Standard deviation from the weighted median absolute residual (1.4826 × it, for a normal distribution)."""
-    order = absolute_residual.argsort()
-    counted = count[order].cumsum()
-    median = absolute_residual[order[counted.searchsorted(counted[-1] / 2)]]
-    return max(SPREAD_FLOOR, 1.4826 * float(median))
+    return coefficients, spread_of(np.abs(solution @ rows - 1.0), count)

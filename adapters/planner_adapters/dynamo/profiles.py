@@ -1,4 +1,4 @@
-"""Pre-deployment engine profiles: Dynamo's ``raw_data.npz`` and JSON files, read into arrays.
+"""Pre-deployment engine profiles: Dynamo's ``raw_data.npz`` and JSON files, read into performance models.
 
 A profile says how long one engine takes to prefill a prompt and to decode one iteration of a batch. It is
 found in any of these shapes:
@@ -6,7 +6,8 @@ found in any of these shapes:
 - a directory with ``selected_prefill_interpolation/raw_data.npz`` and
   ``selected_decode_interpolation/raw_data.npz``;
 - a directory with ``prefill_raw_data.json`` and ``decode_raw_data.json`` (the same keys);
-- one NPZ with both halves, as lists of points or, as Dynamo's mocker writes it, with decode times on a grid.
+- one NPZ or JSON file with both halves, as lists of points or, as Dynamo's mocker writes it, with decode times on
+  a grid.
 """
 
 from __future__ import annotations
@@ -21,56 +22,39 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from planner_core.data.errors import ConfigError
+from planner_core.data.fpm import Floats
+from planner_core.perf import Profiled
 
 _MEND = (
     "a profile is a directory with selected_{prefill,decode}_interpolation/raw_data.npz "
-    "or {prefill,decode}_raw_data.json, or one .npz"
+    "or {prefill,decode}_raw_data.json, or one .npz or .json with both halves"
 )
-_equal_arrays = attrs.cmp_using(eq=np.array_equal)
 
 
 class ProfileError(ValueError):
     """A profile that can't be used; one line that names the file, the key and the mend."""
 
 
-def _array() -> Any:
-    return attrs.field(eq=_equal_arrays)
+class NoProfileError(ProfileError):
+    """There is none, not even half of one."""
 
 
-@attrs.frozen(kw_only=True)
-class Profile:
-    """What a profiler measured of one engine: P prefill points and D decode points, units in the names.
-
-    The decode arrays are parallel: a batch that reads ``decode_kv_tokens[i]`` tokens of KV cache in all, with
-    ``decode_context_tokens[i]`` of them per request, takes ``decode_itl_ms[i]`` per iteration.
-    """
-
-    prefill_isl_tokens: Floats = _array()
-    """Shape (P,), strictly rising."""
-    prefill_ttft_ms: Floats = _array()
-    """Shape (P,)."""
-    decode_kv_tokens: Floats = _array()
-    """Shape (D,)."""
-    decode_context_tokens: Floats = _array()
-    """Shape (D,)."""
-    decode_itl_ms: Floats = _array()
-    """Shape (D,)."""
-    max_kv_tokens: int | None = None
-    """KV-cache capacity of the engine; ``None`` if the file doesn't say."""
-    num_gpus: int | None = None
-    """GPUs of the engine, told by the throughput per GPU; ``None`` if the file has none."""
-
-
-def load_profile(path: str | Path) -> Profile:
+def load_profile(path: str | Path) -> Profiled:
     """The profile at ``path``; :class:`ProfileError` if there is none or it can't be used."""
     path = Path(path)
     if path.is_file():
-        half = _Half(path, _read_npz(path))
+        half = _Half(path, _read_json(path) if path.suffix == ".json" else _read_npz(path))
         return _profile(half, half)
     if not path.is_dir():
-        raise ProfileError(f"{path}: no such file or directory; {_MEND}")
-    return _profile(_half_of(path, "prefill"), _half_of(path, "decode"))
+        raise NoProfileError(f"{path}: no such file or directory; {_MEND}")
+    halves = {half: _half_of(path, half) for half in ("prefill", "decode")}
+    missing = [half for half, found in halves.items() if found is None]
+    if len(missing) == len(halves):
+        raise NoProfileError(f"{path}: there is no profile; {_MEND}")
+    if missing:
+        raise ProfileError(f"{path}: there is no {missing[0]} half; {_MEND}")
+    return _profile(*(found for found in halves.values() if found is not None))
 
 
 @attrs.frozen
@@ -112,16 +96,12 @@ class _Half:
             )
 
 
-def _half_of(directory: Path, half: str) -> _Half:
+def _half_of(directory: Path, half: str) -> _Half | None:
     npz = directory / f"selected_{half}_interpolation" / "raw_data.npz"
     plain = directory / f"{half}_raw_data.json"
     if npz.is_file():
         return _Half(npz, _read_npz(npz))
-    if plain.is_file():
-        return _Half(plain, _read_json(plain))
-    raise ProfileError(
-        f"{directory}: neither {npz.relative_to(directory)} nor {plain.name} is there; {_MEND}"
-    )
+    return _Half(plain, _read_json(plain)) if plain.is_file() else None
 
 
 def _read_npz(file: Path) -> Mapping[str, Any]:
@@ -142,7 +122,7 @@ def _read_json(file: Path) -> Mapping[str, Any]:
     return data
 
 
-def _profile(prefill: _Half, decode: _Half) -> Profile:
+def _profile(prefill: _Half, decode: _Half) -> Profiled:
     isl = prefill.column("prefill_isl", least=1.0)
     ttft = prefill.column("prefill_ttft", "prefill_ttft_ms", least=np.finfo(float).tiny)
     prefill.same_length(prefill_isl=isl, prefill_ttft=ttft)
@@ -158,15 +138,18 @@ def _profile(prefill: _Half, decode: _Half) -> Profile:
             f"{decode.file}: fewer than two context lengths have two decode points or more; profile some, "
             "or the cost of a KV token can't be told from that of a request"
         )
-    return Profile(
-        prefill_isl_tokens=isl,
-        prefill_ttft_ms=ttft[first],
-        decode_kv_tokens=kv,
-        decode_context_tokens=context,
-        decode_itl_ms=itl,
-        max_kv_tokens=max_kv,
-        num_gpus=_num_gpus(prefill, isl, ttft[first], first),
-    )
+    try:
+        return Profiled(
+            prefill_isl_tokens=isl,
+            prefill_ttft_ms=ttft[first],
+            decode_kv_tokens=kv,
+            decode_context_tokens=context,
+            decode_itl_ms=itl,
+            max_kv_tokens=max_kv,
+            num_gpus=_num_gpus(prefill, isl, ttft[first], first),
+        )
+    except ConfigError as error:
+        raise ProfileError(f"{decode.file}: {error}") from None
 
 
 def _decode_points(half: _Half) -> tuple[Floats, Floats, Floats, int | None]:
@@ -179,7 +162,8 @@ def _decode_points(half: _Half) -> tuple[Floats, Floats, Floats, int | None]:
         raise ProfileError(
             f"{half.file}: key 'x_kv_usage' reaches {usage.max():g}: must be a share of max_kv_tokens, 0 to 1"
         )
-    return usage * max_kv, context, itl, int(max_kv)
+    some = usage > 0  # a batch of nothing says nothing
+    return usage[some] * max_kv, context[some], itl[some], int(max_kv)
 
 
 def _decode_grid(half: _Half) -> tuple[Floats, Floats, Floats, int | None]:

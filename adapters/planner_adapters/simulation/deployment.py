@@ -9,10 +9,12 @@ import attrs
 
 from planner_adapters.config_file import Settings
 from planner_adapters.dynamo.profiles import load_profile
+from planner_adapters.prior import with_prior
 from planner_adapters.simulation.model import EngineModel
 from planner_adapters.simulation.pool import PoolSpec
 from planner_adapters.simulation.presets import PRESETS
 from planner_core import ConfigError, EngineSpec, PlannerConfig, Role
+from planner_core.perf import Profiled
 
 DEFAULT_ENGINE = "llama-3.1-8b-fp8-h200"
 """An 8B model on one GPU, measured: the default budget of 8 GPUs holds eight of them."""
@@ -39,6 +41,8 @@ class NamedEngine:
 
     name: str
     model: EngineModel
+    profile: Profiled | None = None
+    """Where the model comes from one; the planner is told of it too."""
 
 
 def engine_of(*, profile: str | Path | None = None, name: str | None = None) -> NamedEngine:
@@ -48,7 +52,7 @@ def engine_of(*, profile: str | Path | None = None, name: str | None = None) -> 
         return NamedEngine(name, PRESETS[name])
     measured = load_profile(profile)
     unknown = {} if measured.max_kv_tokens else {"max_kv_tokens": ASSUMED_KV_TOKENS}
-    return NamedEngine(Path(profile).stem, EngineModel.from_profile(measured, **unknown))
+    return NamedEngine(Path(profile).stem, EngineModel.from_profile(measured, **unknown), measured)
 
 
 def plan_deployment(
@@ -62,7 +66,8 @@ def plan_deployment(
 
     Capacities that the settings name in ``engines`` are those of the simulated engine too; the planner is
     told the others. ``startup_s`` is how long a start really takes (by default what the settings, else the
-    planner, expect); ``replicas`` run at the start, by default the minimum, but at least one.
+    planner, expect); ``replicas`` run at the start, by default the minimum, but at least one. A profile is the
+    planner's prior too, unless ``pre_deployment_sweeping_mode`` is ``none``.
     :class:`~planner_core.ConfigError` has every problem.
     """
     if startup_s is not None and not 0 <= startup_s < float("inf"):
@@ -79,7 +84,7 @@ def plan_deployment(
         if startup_s is not None:
             has["startup_s"] = startup_s
         told |= {f"engines.{role}.{field}": has[field] for field in has if not _names(settings, role, field)}
-    config = settings.over(Settings(values=told)).config()
+    config = with_prior(settings.over(Settings(values=told)).config(), engine.profile)
     pools = {
         role: PoolSpec(
             engine=models[role],

@@ -6,10 +6,10 @@ from typing import Any
 
 import attrs
 
-from planner_adapters.dynamo.profiles import Profile
 from planner_adapters.simulation.timing import EngineTiming
 from planner_core.data.checks import config_number
 from planner_core.data.errors import ConfigError
+from planner_core.perf import Profiled
 
 _at_least_one = config_number(whole=True, least=1)
 
@@ -39,7 +39,7 @@ class EngineModel:
                 raise ConfigError(f"EngineModel.{large} = {value}: must be at least {small} = {least}")
 
     @classmethod
-    def from_profile(cls, profile: Profile, **capacities: Any) -> EngineModel:
+    def from_profile(cls, profile: Profiled, **capacities: Any) -> EngineModel:
         """An engine as profiled; ``capacities`` override or fill in what the profile doesn't know."""
         known = {"max_kv_tokens": profile.max_kv_tokens, "num_gpus": profile.num_gpus}
         given = {key: value for key, value in known.items() if value is not None} | capacities

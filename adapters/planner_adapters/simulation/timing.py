@@ -26,7 +26,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from planner_adapters.dynamo.profiles import Profile
+from planner_core.perf import Profiled
 
 Floats = npt.NDArray[np.float64]
 
@@ -107,7 +107,7 @@ class EngineTiming:
         )
 
     @classmethod
-    def from_profile(cls, profile: Profile) -> EngineTiming:
+    def from_profile(cls, profile: Profiled) -> EngineTiming:
         """Interpolates the measured points, made monotone (isotonic least squares) where they are noisy.
 
         Prefill: non-negative least squares on 1, T, T²/2 tells the attention; what is left of each point is

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner_adapters.dynamo.profiles import Profile, ProfileError, load_profile
+from planner_adapters.dynamo.profiles import ProfileError, load_profile
 from planner_adapters.simulation import PRESETS, Curve, EngineModel, EngineTiming
+from planner_core.perf import Profiled
 
 PREFILL: dict[str, Any] = {
     "prefill_isl": [128.0, 1024.0, 4096.0, 16384.0],
@@ -31,7 +32,7 @@ loads = st.tuples(
 ).filter(lambda load: load[0] or load[2])
 
 
-def profile_of(directory: Path) -> Profile:
+def profile_of(directory: Path) -> Profiled:
     (directory / "prefill_raw_data.json").write_text(json.dumps(PREFILL))
     (directory / "decode_raw_data.json").write_text(json.dumps(DECODE))
     return load_profile(directory)

@@ -1,0 +1,111 @@
+"""Robust non-negative regression of the duration of passes on columns of their work, held near what was expected."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+
+from planner_core.data.fpm import Floats, FpmBatch
+from planner_core.perf.protocol import BatchLoad, pairs
+
+ROWS = 6
+"""A kept pass: duration in s, prompt tokens, pairs, requests, KV tokens, and its number since the first."""
+HUBER = 1.5
+"""Residuals beyond this many spreads count linearly: a pause of a minute or a compilation bends nothing."""
+SPREAD_FLOOR = 0.02
+"""Relative spread that is always granted; below it, every tiny residual would look like an outlier."""
+HALF_LIFE = 32
+"""Passes after which a pass counts half, so that an engine that has changed is followed …"""
+LEAST_WEIGHT = 0.01
+"""… down to this: passes at loads that haven't come again are all that is known of them."""
+
+
+@attrs.frozen
+class Fit:
+    """Coefficients of the columns, and what they leave open."""
+
+    coefficients: Floats
+    spread: float
+    """Standard deviation of the duration relative to the estimate, from the median residual."""
+
+
+def passes(batch: FpmBatch, number: int) -> Floats:
+    """The passes that teach, numbered from ``number`` on; shape (``ROWS``, passes)."""
+    num = int(np.count_nonzero(batch.learnable))
+    rows = np.empty((ROWS, num))
+    if num == 0:
+        return rows
+    columns = (
+        batch.wall_time_s,
+        batch.prefill_tokens,
+        pairs(batch),
+        batch.num_decode,
+        batch.decode_kv_tokens,
+    )
+    every = num == len(batch)
+    for row, column in zip(rows[:-1], columns, strict=True):
+        row[:] = column if every else column[batch.learnable]
+    rows[-1] = np.arange(number, number + num)
+    return rows
+
+
+def load_of(samples: Floats) -> BatchLoad:
+    """The work of passes."""
+    return BatchLoad(
+        prefill_tokens=samples[1],
+        prefill_pairs=samples[2],
+        num_decode=samples[3],
+        decode_kv_tokens=samples[4],
+    )
+
+
+def axes(samples: Floats) -> Floats:
+    """The inputs that buckets are laid over: (prompt tokens), (requests, KV) or (prompt tokens, KV)."""
+    prefills, decodes = samples[1].any(), samples[3].any()
+    return samples[1:5:3] if prefills and decodes else samples[1:2] if prefills else samples[3:5]
+
+
+def fit(samples: Floats, columns: Floats, expected: Floats, hold: Floats, start: Floats, rounds: int) -> Fit:
+    """The coefficients >= 0 that explain the durations of ``samples`` by ``columns``, shape (coefficients, passes).
+
+    By iteratively reweighted non-negative least squares (Lawson and Hanson, 1974). Errors are relative (each pass is
+    divided by its duration), so a slow outlier has a residual of at most 1, and short passes matter as much as long
+    ones. Huber weights (Huber, 1964) take the rest of the outliers' pull, in ``rounds`` that begin at ``start``. Old
+    passes count less. ``hold`` is how many passes each expectation is worth: a coefficient that is twice the
+    ``expected`` one, or that explains a whole pass where 0 is expected, costs as much as so many passes that are
+    missed altogether.
+    """
+    from scipy.optimize import nnls
+
+    rows = columns / samples[0]
+    size = rows.mean(axis=1)
+    used = size > 0
+    size, rows = size[used], rows[used] / size[used, None]  # means of 1: the solver's pivots see one size
+    age = samples[-1, -1] - samples[-1]
+    count = np.maximum(LEAST_WEIGHT, np.exp2(age * (-1 / HALF_LIFE)))
+    young, num, num_used = np.sqrt(count), len(age), len(rows)
+    wanted = expected[used] * size
+    stiffness = np.sqrt(hold[used]) / np.where(wanted > 0, wanted, 1.0)
+    system = np.zeros((num + num_used, num_used))
+    target = np.empty(num + num_used)
+    system[num:].flat[:: num_used + 1] = stiffness
+    target[num:] = stiffness * wanted
+    solution = start[used] * size
+    for _ in range(rounds):
+        residual = np.abs(solution @ rows - 1.0)
+        bound = HUBER * spread_of(residual, count)
+        weight = young * np.minimum(1.0, np.sqrt(bound / np.maximum(residual, 1e-12)))
+        np.multiply(rows.T, weight[:, None], out=system[:num])
+        target[:num] = weight
+        solution = nnls(system, target)[0]
+    coefficients = expected.copy()
+    coefficients[used] = solution / size
+    return Fit(coefficients, spread_of(np.abs(solution @ rows - 1.0), count))
+
+
+def spread_of(absolute_residual: Floats, count: Floats) -> float:
+    """Standard deviation from the weighted median absolute residual (1.4826 × it, for a normal distribution)."""
+    order = absolute_residual.argsort()
+    counted = count[order].cumsum()
+    median = absolute_residual[order[counted.searchsorted(counted[-1] / 2)]]
+    return max(SPREAD_FLOOR, 1.4826 * float(median))
