@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from planner_core._view import DEFAULT_LOAD, View, arrivals_rps, capacity_for, shape_of
+from planner_core._view import DEFAULT_LOAD, View, arrivals_rps, shape_of, sizing_for
 from planner_core.config import LoadScaling, PlannerConfig
 from planner_core.data.reasons import Constraint, Explanation, LoadReason, ThroughputReason
 from planner_core.data.state import DemandState, NeedMemory, RoleState
@@ -46,13 +46,14 @@ def plan(
         if predicted is None:
             floor = attrs.evolve(floor, reason=ThroughputReason.NO_TRAFFIC_DATA)
         else:
-            within = capacity_for(view, config, shape_of(demand, view.reports, predicted))
             waiting = 0.0 if view.reports is None else view.reports.all.queued_prompts * view.fleet.coverage
+            rate_rps = throughput.planned_rps(
+                predicted.rate_rps, predicted.rate_std_rps, slow.z, waiting / slow.interval_s
+            )
             floor = throughput.floor_for(
-                throughput.planned_rps(
-                    predicted.rate_rps, predicted.rate_std_rps, slow.z, waiting / slow.interval_s
-                ),
-                within,
+                rate_rps,
+                sizing_for(view, config, shape_of(demand, view.reports, predicted), rate_rps),
+                model_ready=view.iteration is not None,
                 per_replica=view.engines_per_replica,
                 before=view.fleet.desired if state.floor is None else state.floor,
                 max_step=slow.max_step_replicas,

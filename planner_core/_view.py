@@ -11,7 +11,8 @@ from planner_core.config import LoadScaling, PlannerConfig
 from planner_core.data.fpm import SHORTEST_S, Floats, FpmBatch
 from planner_core.data.roles import Role
 from planner_core.data.state import DemandState, FleetMemory, RoleState
-from planner_core.maths.sla import Capacity, Iteration, RequestShape, capacity, curve
+from planner_core.maths.fleet import Fleet, Sizing, size
+from planner_core.maths.sla import Iteration, RequestShape, curve
 from planner_core.perf import BatchLoad, PerfModel
 from planner_core.stages import inventory, load, schedule
 from planner_core.stages.forecast import expected_osl
@@ -57,7 +58,7 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
     if config.target == "sla":
         shape = shape_of(demand, reports, inputs.forecast)
         if reports is not None and fleet.total and iteration is not None and shape is not None:
-            engine_curve = curve(role, iteration, spec, shape, config.sla.quantile)
+            engine_curve = curve(role, iteration, spec, shape, config.sla.share)
             situation = load.Situation(
                 role=role,
                 spec=spec,
@@ -65,17 +66,18 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
                 loop=loop,
                 iteration=iteration,
                 curve=engine_curve,
-                within=capacity(engine_curve, config.sla.ttft_ms, config.sla.itl_ms),
                 work=reports.each,
                 all_work=reports.all.times(fleet.coverage),
                 busy_replicas=reports.num_busy * fleet.coverage / per_replica,
                 total=fleet.total,
                 starting=fleet.starting,
+                starting_for_s=fleet.starting_for_s,
                 engines_per_replica=per_replica,
                 coverage=fleet.coverage,
                 arrivals_rps=arrivals_rps(demand, inputs),
                 startup_s=fleet.startup_s,
             )
+            situation = attrs.evolve(situation, nearby=load.survey(situation))
             latency = load.latency(situation, reports.each)
     return View(
         role=role,
@@ -119,6 +121,7 @@ def shape_of(
         isl=isl,
         osl=osl,
         isl_cv2=demand.inputs.cv2,
+        osl_cv2=demand.outputs.cv2,
         kv_hit_rate=demand.kv_hit_rate or 0.0,
         accept_length=demand.accept_length or 1.0,
     )
@@ -145,12 +148,14 @@ def arrivals_rps(demand: DemandState, inputs: TickInput) -> float | None:
     return demand.recent_rps if inputs.now_s - demand.recent_at_s <= recent_s else None
 
 
-def capacity_for(view: View, config: PlannerConfig, shape: RequestShape | None) -> Capacity | None:
-    """What one engine carries of such requests within the SLA; ``None`` while that can't be said."""
-    if view.iteration is None or shape is None:
+def sizing_for(
+    view: View, config: PlannerConfig, shape: RequestShape | None, rate_rps: float
+) -> Sizing | None:
+    """The engines for so many of such requests per second within the SLA; ``None`` while that can't be said."""
+    if view.iteration is None or shape is None or (view.role.decodes and shape.osl is None):
         return None
-    engine_curve = curve(view.role, view.iteration, config.engines[view.role], shape, config.sla.quantile)
-    return capacity(engine_curve, config.sla.ttft_ms, config.sla.itl_ms)
+    fleet = Fleet.of(view.role, view.iteration, config.engines[view.role], shape)
+    return size(fleet, load.promised(config.sla), rate_rps)
 
 
 def drain_order(view: View, replicas: int | None) -> tuple[str, ...]:
@@ -182,8 +187,8 @@ def diagnostics_of(view: View, state: RoleState) -> RoleDiagnostics:
         queued = float(np.add.reduce(view.batch.queued_prefill_tokens[view.batch.latest]))
         if situation is not None and situation.spec.max_kv_tokens is not None:
             kv_utilisation = reports.all.kv_tokens / (situation.spec.max_kv_tokens * len(view.batch.latest))
-    if situation is not None and situation.within.rps is not None:
-        capacity_rps = situation.within.rps * view.engines_per_replica
+    if situation is not None and situation.nearby is not None:
+        capacity_rps = situation.nearby.most_rps / situation.total
     return RoleDiagnostics(
         capacity_rps=capacity_rps,
         floor=state.floor,

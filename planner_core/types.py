@@ -76,7 +76,7 @@ class RoleDiagnostics:
     """What was computed for one role; ``None``: not known."""
 
     capacity_rps: float | None = None
-    """Requests per second that one replica carries within the SLA."""
+    """Requests per second that each of the present replicas carries within the SLA."""
     floor: int | None = None
     kv_utilisation: float | None = None
     """Running and queued decode KV tokens over what the known engines hold."""

@@ -97,7 +97,7 @@ KEYS: tuple[Key, ...] = (
     ),
     _key("ttft_ms", "sla.ttft_ms", "Promised time to first token; for `sla`.", aliases=("ttft",)),
     _key("itl_ms", "sla.itl_ms", "Promised inter-token latency; for `sla`.", aliases=("itl",)),
-    _key("sla_quantile", "sla.quantile", "Share of requests that must meet the SLA; unset: their mean must."),
+    _key("sla_quantile", "sla.quantile", "Share of requests that must meet the SLA; unset: 0.99."),
     _key(
         "prefill_scale_up_queue_tokens",
         "thresholds.prefill_scale_up_queue_tokens",

@@ -42,6 +42,11 @@ class EngineSpec:
             )
 
 
+NEARLY_ALL = 0.99
+"""Share of the requests that fleets are sized for where none is given. A mean is no promise: half of the requests may
+miss it."""
+
+
 @attrs.frozen(kw_only=True)
 class SlaTargets:
     """What users are promised."""
@@ -51,7 +56,12 @@ class SlaTargets:
     quantile: float | None = attrs.field(
         default=None, validator=config_number(above=0, most=0.9999, optional=True)
     )
-    """Share of the requests that must meet the targets, such as 0.95; ``None``: the mean must."""
+    """Share of the requests that must meet the targets, such as 0.95; ``None``: as good as all, :data:`NEARLY_ALL`."""
+
+    @property
+    def share(self) -> float:
+        """The share of the requests that fleets are sized for."""
+        return NEARLY_ALL if self.quantile is None else self.quantile
 
 
 @attrs.frozen(kw_only=True)

@@ -30,6 +30,8 @@ class Fleet:
     """Serving replicas; those that a rollout runs beyond the desired count are left out."""
     starting: int
     """On their way, and counted on."""
+    starting_for_s: float
+    """How long these have been on their way, added up; each at most for as long as a start takes."""
     stuck: int
     """On their way for so long that nobody counts on them any more."""
     desired: int | None
@@ -78,6 +80,7 @@ def take_stock(
         return Fleet(
             ready=ready,
             starting=0,
+            starting_for_s=0.0,
             stuck=0,
             desired=ready,
             reporting=reporting,
@@ -93,10 +96,12 @@ def take_stock(
     timely = sum(age <= limit_s for age in counts.starting_ages_s)
     unaged = max(0, pending - known) if waited_s <= limit_s else 0
     starting = min(pending, timely + unaged)
+    ages = sorted(counts.starting_ages_s)[:starting] + [waited_s] * unaged
     missing = reporting < ready
     return Fleet(
         ready=ready,
         starting=starting,
+        starting_for_s=sum(min(max(age, 0.0), startup_s) for age in ages[:starting]),
         stuck=pending - starting,
         desired=ready + pending,
         reporting=reporting,

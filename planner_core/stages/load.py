@@ -17,6 +17,9 @@ from planner_core.data.fpm import ROW_OF, Floats, FpmBatch
 from planner_core.data.reasons import Counterfactual, LoadReason
 from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
+from planner_core.maths.batch_fleet import BatchFleet
+from planner_core.maths.fleet import Fleet, Promise
+from planner_core.maths.nearby import Nearby, look_nearby
 from planner_core.maths.queueing import BUSY_SHARE, whole
 from planner_core.maths.sla import Capacity, Curve, Iteration, capacity, chunk_tokens, prefill_s
 from planner_core.perf import BatchLoad
@@ -81,8 +84,8 @@ class Situation:
     loop: LoadScaling
     iteration: Iteration
     curve: Curve
-    within: Capacity
-    """What one engine carries within the SLA."""
+    nearby: Nearby | None = None
+    """Engines for arrivals and backlog; ``None`` where the arrivals, or the output length, aren't known."""
     work: Work[Floats]
     """Per known engine."""
     all_work: Work[float]
@@ -92,6 +95,8 @@ class Situation:
     total: int
     """Replicas that serve or start."""
     starting: int
+    starting_for_s: float
+    """How long those that start have been at it, added up."""
     engines_per_replica: float
     coverage: float
     """Ready replicas per reporting one."""
@@ -182,49 +187,87 @@ def latency(s: Situation, work: Work[Any]) -> Latency:
         beside = (work.num_decode, work.kv_tokens) if s.role.decodes else (0.0, 0.0)
         ttft_ms = prefill_s(s.iteration, behind, shape, chunk, *beside) * 1e3
     if s.role.decodes:
-        joined = BatchLoad(
-            num_decode=work.num_decode + 1,
-            decode_kv_tokens=work.kv_tokens + shape.context,
-            prefill_tokens=work.prefill_tokens,
-            prefill_pairs=work.prefill_tokens * shape.pairs_per_token,
-        )
-        itl_ms = s.iteration(joined) * (1e3 / shape.accept_length)
+        num, kv_tokens = work.num_decode + 1, work.kv_tokens + shape.context
+        pass_s = s.iteration(BatchLoad(num_decode=num, decode_kv_tokens=kv_tokens))
+        if s.role.prefills:
+            # Prompt tokens per pass are a mean: some passes compute a whole prompt, the others none.
+            prompt = min(max(shape.fresh_isl, 1.0), chunk_tokens(s.spec))
+            mixed = BatchLoad(
+                num_decode=num,
+                decode_kv_tokens=kv_tokens,
+                prefill_tokens=prompt,
+                prefill_pairs=prompt * shape.pairs_per_token,
+            )
+            pass_s = pass_s + (s.iteration(mixed) - pass_s) * (work.prefill_tokens / prompt)
+        itl_ms = pass_s * (1e3 / shape.accept_length)
     return Latency(ttft_ms=ttft_ms, itl_ms=itl_ms)
+
+
+def survey(s: Situation) -> Nearby | None:
+    """How many engines arrivals and backlog need, as one look at fleets of about this size tells.
+
+    What waits is to be worked off within ``drain_s``, and to keep the SLA then on, so it counts as further arrivals.
+    """
+    if s.arrivals_rps is None or not isinstance(s.curve.load, Fleet):
+        return None
+    promise = promised(s.sla)
+    share = s.loop.down_sensitivity / 100 or 1.0
+    tighter = attrs.evolve(promise, ttft_ms=s.sla.ttft_ms * share, itl_ms=s.sla.itl_ms * share)
+    rate_rps = s.arrivals_rps + _backlog(s) / s.loop.drain_s
+    return look_nearby(
+        s.curve.load, rate_rps, max(1, round(s.total * s.engines_per_replica)), promise, tighter
+    )
+
+
+def promised(sla: SlaTargets) -> Promise:
+    """The SLA as a promise that a fleet is sized for."""
+    return Promise(ttft_ms=sla.ttft_ms, itl_ms=sla.itl_ms, quantile=sla.share)
 
 
 def wish(s: Situation, now: Latency) -> Wish:
     """Replicas for the work in hand; ``now`` is the latency on each engine."""
-    within = s.within
     ask = _unit_need if s.loop.step == "unit" else _sized_need
     need, reason = ask(s, now)
     notes = _skew(s)
-    if within.unreachable is not None:
+    missed, best_ms = _unreachable(s)
+    if missed is not None:
         reason = LoadReason.SLA_UNREACHABLE
-        best = f"{within.unreachable.upper()} of {within.best_ms:.4g} ms"
+        best = f"{missed.upper()} of {best_ms:.4g} ms"
         notes = (f"a lone request has a {best} on this engine: more replicas can't help", *notes)
     return Wish(
         need=need, reason=reason, numbers=_numbers(s, now), counterfactuals=_counterfactuals(s), notes=notes
     )
 
 
+def _unreachable(s: Situation) -> tuple[str | None, float | None]:
+    """The target that a lone request misses, and the latency that it has."""
+    if isinstance(s.curve.load, Fleet):
+        return s.curve.load.unreachable(promised(s.sla))
+    alone = capacity(s.curve, s.sla.ttft_ms, s.sla.itl_ms)
+    return alone.unreachable, alone.best_ms
+
+
 def _sized_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
-    """As many replicas as the total work needs."""
-    grow = _needed(s, s.within, now)
+    """As many replicas as arrivals and backlog need; where arrivals aren't known, as the work in hand does."""
+    share = s.loop.down_sensitivity / 100
+    ttft_ms, itl_ms = s.sla.ttft_ms * share, s.sla.itl_ms * share
+    if s.nearby is not None:
+        grow, shrink = _replicas(s, s.nearby.needed), _replicas(s, s.nearby.with_room)
+        shrink = max(shrink, _seats_need(s, itl_ms))
+    else:
+        grow = _needed_by_engines(s, s.sla.ttft_ms, s.sla.itl_ms, now)
+        shrink = s.total if share == 0 else _needed_by_engines(s, ttft_ms, itl_ms, now)
     if grow > s.total:
         return grow, LoadReason.SCALE_UP
-    share = s.loop.down_sensitivity / 100
-    if share == 0:
+    shrink = max(shrink, 1)
+    if share == 0 or shrink >= s.total:
         return s.total, LoadReason.NO_CHANGE
-    ttft_ms, itl_ms = s.sla.ttft_ms * share, s.sla.itl_ms * share
-    shrink = max(_needed(s, capacity(s.curve, ttft_ms, itl_ms), now), 1)
-    if shrink >= s.total:
-        return s.total, LoadReason.NO_CHANGE
-    if s.arrivals_rps is not None and s.within.rps is not None:
-        return shrink, LoadReason.SCALE_DOWN
-    kept = _smallest_that_keeps(s, shrink, s.total - 1, ttft_ms, itl_ms)
-    if kept is None:
-        return s.total, LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION
-    return kept, LoadReason.SCALE_DOWN
+    if s.nearby is None:
+        kept = _smallest_that_keeps(s, shrink, s.total - 1, ttft_ms, itl_ms)
+        if kept is None:
+            return s.total, LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION
+        shrink = kept
+    return shrink, LoadReason.SCALE_DOWN
 
 
 def _unit_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
@@ -236,59 +279,77 @@ def _unit_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
     if share == 0 or s.total <= 1 or not now.within(ttft_ms, itl_ms).all():
         return s.total, LoadReason.NO_CHANGE
     fewer = s.total - 1
-    carry = _needed(s, capacity(s.curve, ttft_ms, itl_ms), now) <= fewer
+    if s.nearby is not None:
+        carry = max(_replicas(s, s.nearby.with_room), _seats_need(s, itl_ms)) <= fewer
+    else:
+        carry = _needed_by_engines(s, ttft_ms, itl_ms, now) <= fewer
     if not carry or _smallest_that_keeps(s, fewer, fewer, ttft_ms, itl_ms) is None:
         return s.total, LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION
     return fewer, LoadReason.SCALE_DOWN
 
 
-def _needed(s: Situation, within: Capacity, now: Latency) -> int:
-    """Replicas that carry all work in hand and the arrivals, each up to ``within``."""
-    needs = [0.0]
-    if s.arrivals_rps is not None and within.rps is not None:
-        needs.append(s.arrivals_rps / (within.rps * s.engines_per_replica) + _decode_excess(s, within))
-    else:
-        needs += _needs_by_engines(s, within, now)
-    if s.role.prefills and s.curve.saturated_rps is not None:
-        saturated_rps = s.curve.saturated_rps * s.engines_per_replica
-        waiting = s.all_work.queued_tokens / max(s.curve.shape.fresh_isl, 1.0)
-        needs[-1] += max(0.0, waiting - _harmless_backlog(s, saturated_rps)) / (
-            saturated_rps * s.loop.drain_s
-        )
-    if s.role.decodes and s.spec.max_kv_tokens is not None:
-        needs.append(s.all_work.kv_tokens / (KV_FILL * s.spec.max_kv_tokens * s.engines_per_replica))
-    return whole(max(needs))
+def _replicas(s: Situation, engines: int) -> int:
+    """Replicas with so many engines, and memory for what there is."""
+    return whole(max(engines / s.engines_per_replica, _memory_need(s)))
 
 
-def _decode_excess(s: Situation, within: Capacity) -> float:
-    """Replicas that work off, within ``drain_s``, the second half of the decodes beyond what the fleet is sized for."""
-    if not s.role.decodes or not within.rps:
+def _seats_need(s: Situation, itl_ms: float) -> int:
+    """Replicas that keep the ITL with all decodes there are now, whatever the arrivals say."""
+    model = s.curve.load.model if isinstance(s.curve.load, Fleet) else None
+    if not isinstance(model, BatchFleet):
+        return 0
+    return whole(s.all_work.num_decode / (model.batch_within(itl_ms) * s.engines_per_replica))
+
+
+def _memory_need(s: Situation) -> float:
+    """Replicas whose memory holds the contexts of all decodes."""
+    if not s.role.decodes or s.spec.max_kv_tokens is None:
         return 0.0
-    excess = max(0.0, s.all_work.num_decode - s.total * within.batch * s.engines_per_replica)
-    return excess / 2 / (within.rps * s.engines_per_replica * s.loop.drain_s)
+    return s.all_work.kv_tokens / (KV_FILL * s.spec.max_kv_tokens * s.engines_per_replica)
 
 
-def _needs_by_engines(s: Situation, within: Capacity, now: Latency) -> list[float]:
+def _backlog(s: Situation) -> float:
+    """Requests that need further replicas to be worked off in time: prompts that wait, half of the decodes too many."""
+    backlog = 0.0
+    if s.role.prefills and s.curve.saturated_rps:
+        waiting = s.all_work.queued_tokens / max(s.curve.shape.fresh_isl, 1.0)
+        backlog = max(0.0, waiting - _harmless_backlog(s, s.curve.saturated_rps * s.engines_per_replica))
+    model = s.curve.load.model if isinstance(s.curve.load, Fleet) else None
+    if isinstance(model, BatchFleet):
+        room = s.total * model.batch_within(s.sla.itl_ms) * s.engines_per_replica
+        backlog += max(0.0, s.all_work.num_decode - room) / 2
+    return backlog
+
+
+def _needed_by_engines(s: Situation, ttft_ms: float, itl_ms: float, now: Latency) -> int:
     """Replicas by what the engines do, where arrivals aren't known.
 
     Decodes count by their token rate, not by their number: slowed by a backlog they are many, and a larger fleet
     would have fewer of them. Prompts count by the engines that are at work on some.
     """
-    needs = []
-    if now.itl_ms is not None and within.itl_ms is not None:
+    needs = [_memory_need(s)]
+    if now.itl_ms is not None:
+        within: Capacity = capacity(s.curve, ttft_ms, itl_ms)
         tokens_per_ms = np.add.reduce(s.work.num_decode / now.itl_ms) * s.coverage
-        needs.append(float(tokens_per_ms) * within.itl_ms / (within.batch * s.engines_per_replica))
+        needs.append(float(tokens_per_ms) * (within.itl_ms or 0.0) / (within.batch * s.engines_per_replica))
     if s.role.prefills:
         needs.append(s.busy_replicas / BUSY_SHARE)
-    return needs
+        if s.curve.saturated_rps:
+            saturated_rps = s.curve.saturated_rps * s.engines_per_replica
+            needs[-1] += _backlog(s) / (saturated_rps * s.loop.drain_s)
+    return whole(max(needs))
 
 
 def _harmless_backlog(s: Situation, saturated_rps: float) -> float:
-    """Waiting requests that need no further replica: worked off before one would be ready, or within the SLA."""
+    """Waiting requests that need no further replica: worked off before one would be ready, or within the SLA.
+
+    Those that start serve as long before as they have been at it.
+    """
     may_wait = s.total * saturated_rps * max(0.0, s.sla.ttft_ms / 1e3 - s.curve.lone_s)
     if s.arrivals_rps is None:
         return may_wait
-    return may_wait + (s.total * saturated_rps - s.arrivals_rps) * s.startup_s
+    served_s = (s.total - s.starting) * s.startup_s + s.starting_for_s
+    return may_wait + saturated_rps * served_s - s.arrivals_rps * s.startup_s
 
 
 def _smallest_that_keeps(s: Situation, least: int, most: int, ttft_ms: float, itl_ms: float) -> int | None:
@@ -317,28 +378,21 @@ def _numbers(s: Situation, now: Latency) -> dict[str, float]:
     if now.itl_ms is not None:
         numbers["estimated_itl_ms"] = now.highest_itl_ms or 0.0
         numbers["num_decode"] = s.all_work.num_decode
-        numbers["capacity_requests"] = s.within.batch * s.engines_per_replica
     if s.arrivals_rps is not None:
         numbers["arrivals_rps"] = s.arrivals_rps
-    if s.within.rps is not None:
-        numbers["capacity_rps"] = s.within.rps * s.engines_per_replica
+    if s.nearby is not None:
+        numbers["carried_rps"] = s.nearby.most_rps
     return numbers
 
 
 def _counterfactuals(s: Situation) -> tuple[Counterfactual, ...]:
-    """The amounts above which one replica more would be asked for, where the arrivals are known."""
-    if s.loop.step == "unit" or not s.arrivals_rps or not s.within.rps or s.curve.saturated_rps is None:
+    """The arrivals from which on one replica more, at least, would be asked for, where they are known."""
+    if s.nearby is None or s.loop.step == "unit" or not s.arrivals_rps:
         return ()
-    spare = s.total - s.arrivals_rps / (s.within.rps * s.engines_per_replica) - _decode_excess(s, s.within)
-    if spare < 0:
+    most_rps = s.nearby.too_much_rps - _backlog(s) / s.loop.drain_s
+    if most_rps <= s.arrivals_rps:
         return ()
-    if not s.role.prefills:
-        most_rps = s.arrivals_rps + spare * s.within.rps * s.engines_per_replica
-        return (Counterfactual(quantity="arrivals_rps", above=True, value=most_rps, change=1),)
-    saturated_rps = s.curve.saturated_rps * s.engines_per_replica
-    waiting = spare * saturated_rps * s.loop.drain_s + _harmless_backlog(s, saturated_rps)
-    tokens = max(0.0, waiting) * max(s.curve.shape.fresh_isl, 1.0)
-    return (Counterfactual(quantity="queued_prefill_tokens", above=True, value=tokens, change=1),)
+    return (Counterfactual(quantity="arrivals_rps", above=True, value=most_rps, change=1),)
 
 
 def _skew(s: Situation) -> tuple[str, ...]:

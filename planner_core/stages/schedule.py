@@ -15,8 +15,8 @@ MERGE_S = 0.5
 LEARN_INTERVAL_S = LoadScaling().interval_s
 """How often passes are learned from while the load loop is off."""
 
-_WITHOUT_TRAFFIC: frozenset[Need] = frozenset({"workers", "fpm"})
-_WITH_TRAFFIC: frozenset[Need] = _WITHOUT_TRAFFIC | {"traffic"}
+_WITHOUT_TRAFFIC: frozenset[Need] = frozenset(("workers", "fpm"))
+_WITH_TRAFFIC: frozenset[Need] = frozenset(("workers", "fpm", "traffic"))
 
 
 @attrs.frozen(kw_only=True)

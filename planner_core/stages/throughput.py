@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 
 from planner_core.data.reasons import ThroughputReason
+from planner_core.maths.fleet import Sizing
 from planner_core.maths.queueing import whole
-from planner_core.maths.sla import Capacity
 
 
 @attrs.frozen(kw_only=True)
@@ -26,21 +26,26 @@ def planned_rps(mean_rps: float, std_rps: float, z: float, backlog_rps: float) -
 
 
 def floor_for(
-    rate_rps: float, capacity: Capacity | None, *, per_replica: float, before: int | None, max_step: int
+    rate_rps: float,
+    sizing: Sizing | None,
+    *,
+    model_ready: bool = True,
+    per_replica: float,
+    before: int | None,
+    max_step: int,
 ) -> Floor:
     """The replicas for ``rate_rps`` requests per second, at most ``max_step`` away from ``before``.
 
-    A rate of 0 needs nothing, whatever the capacity; for any other, without a capacity there is no floor to set.
+    ``sizing`` is how many engines they need; without it there is no floor to set, but for a rate of 0.
     """
     if rate_rps == 0:
         needed, reason = 0, ThroughputReason.SET_LOWER_BOUND
-    elif capacity is None:
-        return Floor(replicas=None, reason=ThroughputReason.MODEL_NOT_READY)
-    elif not capacity.rps:
-        return Floor(replicas=None, reason=ThroughputReason.PREDICT_FAILED)
+    elif sizing is None:
+        reason = ThroughputReason.PREDICT_FAILED if model_ready else ThroughputReason.MODEL_NOT_READY
+        return Floor(replicas=None, reason=reason)
     else:
-        needed = whole(rate_rps / (capacity.rps * per_replica))
-        missed = capacity.unreachable is not None
+        needed = whole(sizing.engines / per_replica)
+        missed = sizing.unreachable is not None
         reason = ThroughputReason.SLA_UNREACHABLE if missed else ThroughputReason.SET_LOWER_BOUND
     if before is not None:
         needed = min(max(needed, before - max_step), before + max_step)

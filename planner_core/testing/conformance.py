@@ -76,8 +76,9 @@ def check_perf_model(model: PerfModel[Any], *, num_many: int = 100) -> None:
     """Fail with an ``AssertionError`` if a performance model breaks its protocol.
 
     It must be deterministic, silent, vectorised, and leave states as they are; estimates must be finite and
-    at least 0, also before any pass, if there are some; passes without a positive duration, with unknown work or without any must teach nothing;
-    states must compare by value, be picklable, and have stopped growing after 9 × ``num_many`` batches.
+    at least 0, also before any pass, if there are some; passes without a positive duration, with unknown work or
+    without any must teach nothing; states must compare by value, be picklable, and have stopped growing after
+    9 × ``num_many`` batches.
     """
     name = type(model).__name__
     assert _same(model.init(), model.init()), f"{name}.init() gives two unequal states"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner_core import EngineSpec, Role
+from planner_core.maths.shape import prompt_s
 from planner_core.maths.sla import BEST_SLACK, Capacity, Curve, RequestShape, capacity, curve, prefill_s
 from planner_core.perf import BatchLoad
 
@@ -71,21 +72,33 @@ def test_cached_tokens_are_attended_to_and_not_computed() -> None:
     assert shape.fresh_isl * shape.pairs_per_token == pytest.approx(400 * 600 + 400**2 / 2)
 
 
-def test_a_decode_engine_carries_the_largest_batch_within_the_itl_by_littles_law() -> None:
+def test_a_decode_engine_carries_the_batch_within_the_itl_by_littles_law() -> None:
     got = carries(Role.DECODE, itl_ms=30)
     per_request_ms = 0.1 + 1e-4 * SHAPE.context
-    assert got.batch == np.floor((30 - 10) / per_request_ms)
-    assert got.rps == pytest.approx(got.batch / (200 * (10 + got.batch * per_request_ms) / 1e3))
+    assert got.batch == pytest.approx((30 - 10) / per_request_ms, rel=0.02)
+    assert got.rps == pytest.approx(got.batch / (199 * (10 + got.batch * per_request_ms) / 1e3), rel=0.02)
     assert got.binding == "itl"
 
 
 @pytest.mark.parametrize(
-    ("changes", "binding", "batch"),
+    ("changes", "binding", "most"),
     [({"max_kv_tokens": 22_000}, "kv", 20), ({"max_num_seqs": 7}, "max_num_seqs", 7)],
 )
-def test_memory_and_seats_bound_a_batch(changes: dict[str, int], binding: str, batch: int) -> None:
-    got = carries(Role.DECODE, itl_ms=1e6, spec=attrs.evolve(SPEC, **changes))
-    assert (got.binding, got.batch) == (binding, batch)
+def test_memory_and_seats_bound_a_batch_with_room_for_its_fluctuations(
+    changes: dict[str, int], binding: str, most: int
+) -> None:
+    spec = attrs.evolve(SPEC, **changes)
+    mean, p95, p99 = (carries(Role.DECODE, itl_ms=1e6, spec=spec, quantile=q) for q in (None, 0.95, 0.99))
+    assert mean.binding == p95.binding == p99.binding == binding
+    assert most / 4 < p99.batch < p95.batch < mean.batch < most
+
+
+def test_the_context_of_a_running_request_is_longer_where_outputs_vary() -> None:
+    # Long outputs are under way more often than short ones: E[o²]/(2·E[o]).
+    dice = np.random.default_rng(3)
+    outputs = dice.exponential(200, 100_000)
+    shape = RequestShape(isl=1000, osl=float(outputs.mean()), osl_cv2=1.0)
+    assert shape.context == pytest.approx(1000 + float((outputs**2).sum() / outputs.sum() / 2), rel=0.02)
 
 
 def test_prompts_and_decodes_of_an_aggregated_engine_fit_into_a_pass() -> None:
@@ -97,7 +110,7 @@ def test_prompts_and_decodes_of_an_aggregated_engine_fit_into_a_pass() -> None:
         shape=RequestShape(isl=100, osl=10),
     )
     assert got.binding == "max_num_batched_tokens"
-    assert got.batch + got.batch / 10 * 100 <= 100
+    assert got.batch + got.batch / 9 * 100 <= 100
 
 
 def test_a_prefill_engine_keeps_headroom_for_the_queue() -> None:
@@ -151,7 +164,7 @@ def test_a_capacity_is_positive_and_within_the_engines_limits(
     assert got.rps > 0
     if role.decodes:
         assert got.batch <= 256
-        assert got.batch == 1 or got.batch * shape.context <= 400_000
+        assert got.batch == 1 or got.batch * shape.context <= 400_000 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -159,16 +172,21 @@ def test_a_capacity_is_positive_and_within_the_engines_limits(
 def test_an_sla_is_unreachable_exactly_if_a_lone_request_misses_it(
     role: Role, shape: RequestShape, ttft_ms: float, itl_ms: float
 ) -> None:
-    engine = curve_of(role, shape)
-    got = capacity(engine, ttft_ms, itl_ms)
-    lone_ttft_ms = engine.lone_s * 1e3 if engine.ttft_ms is None else float(engine.ttft_ms[0])
-    misses = (role.prefills and lone_ttft_ms > ttft_ms) or (
-        engine.itl_ms is not None and engine.itl_ms[0] > itl_ms
-    )
-    assert (got.unreachable is not None) == bool(misses)
-    if got.unreachable is not None:
+    got = capacity(curve_of(role, shape), ttft_ms, itl_ms)
+    lone_ms = {}
+    if role.prefills:
+        lengths = shape.fresh_lengths
+        own_s = prompt_s(iteration, lengths.tokens, shape, 8192.0)
+        lone_ms["ttft"] = float(lengths.share @ own_s) * 1e3, ttft_ms
+    if role.decodes:
+        lone_ms["itl"] = (10.1 + 1e-4 * shape.context) / shape.accept_length, itl_ms
+    unsure = 1.5 if role is Role.AGG else 1 + 1e-6  # beside a decode, a prompt takes a little longer
+    if any(lone > unsure * target for lone, target in lone_ms.values()):
+        assert got.unreachable is not None
         assert got.best_ms is not None
-        assert got.best_ms > {"ttft": ttft_ms, "itl": itl_ms}[got.unreachable]
+        assert got.best_ms > lone_ms[got.unreachable][1]
+    elif all(unsure * lone < target for lone, target in lone_ms.values()):
+        assert got.unreachable is None
 
 
 def test_an_engine_that_misses_the_sla_alone_is_sized_a_little_above_its_best() -> None:

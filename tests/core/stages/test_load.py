@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -246,10 +245,16 @@ def test_a_model_that_has_seen_too_little_gives_no_wish(lab: Any) -> None:
     assert decision.explanations[DECODE].load_reason is LoadReason.INSUFFICIENT_DATA
 
 
-def test_the_counterfactual_is_where_the_decision_turns(lab: Any) -> None:
-    passes = [lab.prefill_pass(w, 2000) for w in ids(2)]
-    (turn,) = decide(lab, PREFILL, passes, rate=20).explanations[PREFILL].counterfactuals
-    assert turn.quantity == "queued_prefill_tokens"
-    for share, grows in ((0.98, False), (1.02, True)):
-        queued = [attrs.evolve(p, queued_prefill_tokens=share * turn.value / 2) for p in passes]
-        assert (replicas(lab, PREFILL, queued, rate=20) > 2) is grows
+@few
+@given(st.sampled_from([PREFILL, DECODE, AGG]), st.integers(1, 6), st.floats(0.5, 20))
+def test_above_the_arrivals_of_the_counterfactual_the_fleet_would_grow(
+    lab: Any, role: Role, count: int, rate: float
+) -> None:
+    a_pass = {PREFILL: lab.prefill_pass, DECODE: lab.decode_pass, AGG: lab.agg_pass}[role]
+    passes = [a_pass(w) for w in ids(count)]
+    turns = decide(lab, role, passes, rate).explanations[role].counterfactuals
+    for turn in turns:
+        assert (turn.quantity, turn.above, turn.change) == ("arrivals_rps", True, 1)
+        assert replicas(lab, role, passes, turn.value * 1.001) > count
+    if not turns:
+        assert replicas(lab, role, passes, rate) > count

@@ -1,0 +1,250 @@
+"""How many engines keep an SLA at a given rate, and what a fleet of a given size offers.
+
+Sizing asks the fleet, not one engine: many engines behind one router wait for each other's luck, so the rate that one
+carries alone, times their number, is too little for large fleets and no answer at all for a quantile.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+
+from planner_core.config import EngineSpec
+from planner_core.data.fpm import Floats
+from planner_core.data.roles import Role
+from planner_core.maths.batch_fleet import BatchFleet
+from planner_core.maths.delays import Delay
+from planner_core.maths.prefill_fleet import PrefillFleet
+from planner_core.maths.queueing import whole
+from planner_core.maths.shape import Iteration, RequestShape
+
+BEST_SLACK = 1.25
+"""No fleet is asked for a latency nearer than this to a lone request's: beyond that, more engines hardly help."""
+LONG, SHORT_BESIDE_LONG = 0.99, 0.1
+"""A mean wait below this share of a long prompt's own time, by this quantile, is no reason for more engines either."""
+FULLEST = 0.9999
+"""Share of the saturated rate above which a queue is taken to grow without end."""
+MEAN_MISS = 0.1
+"""Share of the requests that may find neither memory nor a seat where a mean is promised: their wait would ruin it."""
+AT_ONCE = 24
+"""Candidates that are looked at together in a search."""
+_COUNT = np.arange(1.0, AT_ONCE + 1)
+_STEPS = _COUNT**2 / AT_ONCE**2
+SMALLEST_LOAD = 1e-9
+"""Of the saturated rate: a request all alone."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class FleetLatency:
+    """What fleets offer; arrays of shape (fleets,), infinite where the queue grows without end."""
+
+    ttft_ms: Floats | None
+    """``None`` for decode engines."""
+    itl_ms: Floats | None
+    """``None`` for prefill engines."""
+    utilisation: Floats
+    """The rate as a share of what the engines carry without any target."""
+
+
+@attrs.frozen(kw_only=True)
+class Sizing:
+    """How many engines a rate needs."""
+
+    engines: int
+    binding: str
+    """What one engine fewer would break: ``ttft``, ``itl``, ``kv``, ``max_num_seqs``, ``max_num_batched_tokens``, or
+    ``load`` where prefill engines couldn't compute so much at all. ``none`` for a single engine, or without any."""
+    utilisation: float
+    """Of the engines, without any target; 0 without engines."""
+    unreachable: str | None = None
+    """``ttft`` or ``itl`` if not even a lone request meets that target; the engines are then those for the load."""
+    best_ms: float | None = None
+    """The latency of a lone request, for the unreachable target."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Promise:
+    """Targets, and for which share of the requests."""
+
+    ttft_ms: float
+    itl_ms: float
+    quantile: float | None
+    """``None``: the mean has to meet the targets."""
+
+    @property
+    def miss(self) -> float:
+        """Share of the requests that may miss a target, or find no room."""
+        return MEAN_MISS if self.quantile is None else 1 - self.quantile
+
+    def over(self, delay: Delay, target_ms: float) -> Any:
+        """Which fleets break the target."""
+        target_s = target_ms / 1e3
+        return delay.mean_s > target_s if self.quantile is None else delay.beyond(target_s) > self.miss
+
+    def of_ms(self, delay: Delay) -> Floats:
+        """The latency that the target is about."""
+        return (delay.mean_s if self.quantile is None else delay.quantile_s(self.quantile)) * 1e3
+
+
+class Offer(NamedTuple):
+    """What fleets offer; arrays of shape (fleets,) and latencies of as many."""
+
+    full: Any
+    """The queue grows without end."""
+    ttft: Delay | None
+    itl: Delay | None
+    crowded: Any
+    """P(requests have to wait for memory or a seat)."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Fleet:
+    """Engines of one role and requests of one shape, at any rate and number of engines; the output length is known."""
+
+    model: PrefillFleet | BatchFleet
+
+    @classmethod
+    def of(cls, role: Role, iteration: Iteration, spec: EngineSpec, shape: RequestShape) -> Fleet:
+        """Asks the performance model a fixed number of questions, whatever the rate and the engines."""
+        if role is Role.PREFILL:
+            return cls(model=PrefillFleet.of(iteration, spec, shape))
+        return cls(model=BatchFleet.of(role, iteration, spec, shape))
+
+    @property
+    def saturated_rps(self) -> float:
+        """Requests per second that one engine carries without any target."""
+        return self.model.saturated_rps
+
+    def latencies(self, engine_rps: Floats, engines: Floats) -> tuple[Delay | None, Delay | None, Floats]:
+        """(TTFT, ITL, P(requests have to wait for memory or a seat)) at rates per engine below saturation."""
+        if isinstance(self.model, PrefillFleet):
+            return self.model.ttft(engine_rps, engines), None, np.zeros_like(engine_rps)
+        return self.model.latencies(engine_rps, engines)
+
+    def offers(self, engine_rps: Floats, engines: Floats) -> Offer:
+        """What fleets offer at rates per engine, any."""
+        most = FULLEST * self.saturated_rps
+        ttft, itl, crowded = self.latencies(np.minimum(engine_rps, most), engines)
+        return Offer(full=engine_rps >= most, ttft=ttft, itl=itl, crowded=crowded)
+
+    def breaks(self, promise: Promise, offer: Offer) -> dict[str, Any]:
+        """What each fleet breaks: name → which; a target that more engines can't bring nearer counts as kept."""
+        found: dict[str, Any] = {}
+        if isinstance(self.model, BatchFleet):
+            found[self.model.limit] = offer.full | (offer.crowded > promise.miss)
+        else:
+            found["load"] = offer.full
+        if offer.ttft is not None:
+            found["ttft"] = self._misses_ttft(promise, offer.ttft)
+        if offer.itl is not None:
+            found["itl"] = promise.over(offer.itl, promise.itl_ms) & (
+                offer.itl.mean_s > BEST_SLACK * self.model.lone_itl_s
+            )
+        return found
+
+    def _misses_ttft(self, promise: Promise, ttft: Delay) -> Any:
+        """Which fleets break the promised TTFT by a wait that is worth shortening.
+
+        Prompts that are nearly too long for an idle engine would else ask for an idle engine each. Neither target nor
+        quantile enter the second condition, or a tighter promise could ask for fewer engines.
+        """
+        lone = self.model.lone_ttft
+        assert lone is not None
+        worth_s = max((BEST_SLACK - 1) * float(lone.mean_s[0]), SHORT_BESIDE_LONG * lone.own_quantile_s(LONG))
+        return promise.over(ttft, promise.ttft_ms) & (ttft.mean_s - lone.mean_s > worth_s)
+
+    def unreachable(self, promise: Promise) -> tuple[str | None, float | None]:
+        """(The target that a lone request misses, its latency in ms); (None, None) if it meets both."""
+        ttft, itl_s = self.model.lone_ttft, self.model.lone_itl_s
+        if ttft is not None and bool(promise.over(ttft, promise.ttft_ms)[0]):
+            return "ttft", float(promise.of_ms(ttft)[0])
+        if itl_s * 1e3 > promise.itl_ms:
+            return "itl", itl_s * 1e3
+        return None, None
+
+
+def fleet_latency(
+    role: Role,
+    iteration: Iteration,
+    spec: EngineSpec,
+    shape: RequestShape,
+    rate_rps: Floats | float,
+    num_engines: Floats | float,
+    quantile: float | None,
+) -> FleetLatency:
+    """Mean latencies (``quantile`` ``None``) or their quantile over requests, of fleets of ``num_engines`` each.
+
+    The fleet serves ``rate_rps`` Poisson arrivals per second in all, behind a router that picks the engine with the
+    fewest tokens. Both may be arrays that broadcast together. ``shape.osl`` has to be known but for prefill engines.
+    """
+    rate, engines = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(rate_rps, dtype=np.float64)),
+        np.atleast_1d(np.asarray(num_engines, dtype=np.float64)),
+    )
+    fleet = Fleet.of(role, iteration, spec, shape)
+    engine_rps = rate / engines
+    utilisation = engine_rps / fleet.saturated_rps
+    bounded = np.clip(engine_rps, SMALLEST_LOAD * fleet.saturated_rps, FULLEST * fleet.saturated_rps)
+    ttft, itl, _ = fleet.latencies(bounded, engines)
+    promise = Promise(ttft_ms=0.0, itl_ms=0.0, quantile=quantile)
+    of_ms = [
+        None if delay is None else np.where(utilisation < FULLEST, promise.of_ms(delay), np.inf)
+        for delay in (ttft, itl)
+    ]
+    return FleetLatency(ttft_ms=of_ms[0], itl_ms=of_ms[1], utilisation=utilisation)
+
+
+def engines_for(
+    role: Role,
+    iteration: Iteration,
+    spec: EngineSpec,
+    shape: RequestShape,
+    rate_rps: float,
+    ttft_ms: float,
+    itl_ms: float,
+    quantile: float | None,
+) -> Sizing:
+    """The fewest engines that keep both targets for the promised share of ``rate_rps`` requests per second.
+
+    A tighter target, a higher rate or a higher quantile never gives fewer. 0 for a rate of 0. Where a lone request
+    misses a target, the engines are those with which it comes as near to its best as more would bring it.
+    """
+    fleet = Fleet.of(role, iteration, spec, shape)
+    return size(fleet, Promise(ttft_ms=ttft_ms, itl_ms=itl_ms, quantile=quantile), rate_rps)
+
+
+def size(fleet: Fleet, promise: Promise, rate_rps: float) -> Sizing:
+    """:func:`engines_for`, of a fleet that is there already."""
+    unreachable, best_ms = fleet.unreachable(promise)
+    if rate_rps <= 0:
+        return Sizing(engines=0, binding="none", utilisation=0.0, unreachable=unreachable, best_ms=best_ms)
+    few = max(whole(rate_rps / (FULLEST * fleet.saturated_rps)), 1) - 1  # so many are too few, by load alone
+    enough: float | None = None
+    binding = "none"
+    if few:
+        binding = fleet.model.limit if isinstance(fleet.model, BatchFleet) else "load"
+    reach = 2 * few**0.5
+    while enough is None or enough - few > 1:
+        if enough is None:
+            candidates = few + np.maximum(np.ceil(reach * _STEPS), _COUNT)
+            reach *= 8
+        else:
+            between = enough - few - 1
+            candidates = few + np.ceil(_COUNT[: int(min(between, AT_ONCE))] * max(between / AT_ONCE, 1.0))
+        breaks = fleet.breaks(promise, fleet.offers(rate_rps / candidates, candidates))
+        broken = np.logical_or.reduce(list(breaks.values()))
+        first = int(np.argmin(broken)) if not broken.all() else len(candidates)
+        if first < len(candidates):
+            enough = float(candidates[first])
+        if first > 0:
+            few = int(candidates[first - 1])
+            binding = next(name for name, which in breaks.items() if which[first - 1])
+    return Sizing(
+        engines=int(enough),
+        binding=binding,
+        utilisation=rate_rps / (enough * fleet.saturated_rps),
+        unreachable=unreachable,
+        best_ms=best_ms,
+    )

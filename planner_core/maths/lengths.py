@@ -1,0 +1,75 @@
+"""The mix of request lengths as a few classes, so that a quantile over requests is a weighted sum over classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import attrs
+import numpy as np
+
+from planner_core.data.fpm import Floats
+
+EDGES = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0])
+"""Probabilities that part a continuous distribution into classes: fine in the tail, where an SLA lives."""
+_Z = np.array([NormalDist().inv_cdf(float(p)) for p in EDGES[1:-1]])
+_Z_ALL = np.concatenate(([-np.inf], _Z, [np.inf]))
+_Z_ENDS = np.clip(_Z_ALL, -3.2, 3.2)
+_SHARE = np.diff(EDGES)
+NEXT_TO_CONSTANT = 1e-4
+"""Squared coefficient of variation below which all lengths count as equal."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Lengths:
+    """Classes of lengths, shortest first; arrays of shape (classes,)."""
+
+    share: Floats
+    """Of the requests; sums to 1."""
+    low: Floats
+    tokens: Floats
+    """Mean within the class."""
+    high: Floats
+
+    @classmethod
+    def of(
+        cls, mean: float, cv2: float | None = None, mix: Sequence[tuple[float, float, float]] | None = None
+    ) -> Lengths:
+        """Log-normal with this mean and squared coefficient of variation (1 where that isn't known), or, where more is
+        known, a ``mix`` of such kinds as (share, mean, cv²).
+
+        Log-normal, because request lengths are near it: skewed, positive, with products of many causes. The mean of a
+        class between the quantiles a and b of a log-normal distribution is mean·(Φ(z_b − σ) − Φ(z_a − σ))/(b − a), with
+        σ² = ln(1 + cv²) (Aitchison and Brown, The Lognormal Distribution, 1957, section 2.4).
+        """
+        if mix:
+            return _mixed([share for share, _, _ in mix], [cls.of(kind, spread) for _, kind, spread in mix])
+        from scipy.special import ndtr
+
+        cv2 = 1.0 if cv2 is None else cv2
+        if cv2 < NEXT_TO_CONSTANT:
+            only = np.array([mean])
+            return cls(share=np.ones(1), low=only, tokens=only, high=only)
+        sigma = math.sqrt(math.log1p(cv2))
+        edges = mean * np.exp(sigma * _Z_ENDS - sigma * sigma / 2)
+        below = ndtr(_Z_ALL - sigma)
+        tokens = mean * np.diff(below) / _SHARE
+        return cls(share=_SHARE, low=edges[:-1], tokens=tokens, high=np.maximum(edges[1:], tokens))
+
+    def times(self, factor: float) -> Lengths:
+        """Every length ``factor`` times."""
+        return attrs.evolve(self, low=self.low * factor, tokens=self.tokens * factor, high=self.high * factor)
+
+
+def _mixed(shares: Sequence[float], kinds: Sequence[Lengths]) -> Lengths:
+    """All classes of all kinds, shortest first."""
+    weights = [kind.share * (share / sum(shares)) for share, kind in zip(shares, kinds, strict=True)]
+    tokens = np.concatenate([kind.tokens for kind in kinds])
+    order = tokens.argsort(kind="stable")
+    return Lengths(
+        share=np.concatenate(weights)[order],
+        low=np.concatenate([kind.low for kind in kinds])[order],
+        tokens=tokens[order],
+        high=np.concatenate([kind.high for kind in kinds])[order],
+    )
