@@ -67,7 +67,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run each script in examples/ with nothing installed but what its reader is told to install."""
-    session.install(".[cli]")
+    session.install(".[cli]", *group("examples"))
     for script in sorted(Path("examples").glob("*.py")):
         session.run("python", str(script))
 

@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import NoReturn
 
 from planner_adapters.backtest.series import SeriesError
-from planner_adapters.cli import backtest, profile, replay
+from planner_adapters.cli import backtest, compare, profile, replay
 from planner_adapters.dynamo.profiles import ProfileError
 from planner_adapters.journal import JournalError
 from planner_adapters.simulation.workload import WorkloadError
 from planner_core import PlannerError
 
-COMMANDS: dict[str, ModuleType] = {"replay": replay, "backtest": backtest, "profile": profile}
+COMMANDS: dict[str, ModuleType] = {"replay": replay, "compare": compare, "backtest": backtest, "profile": profile}
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 _EXPECTED = (PlannerError, WorkloadError, SeriesError, ProfileError, JournalError, OSError)

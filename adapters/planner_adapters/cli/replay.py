@@ -41,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TRACE",
         help="CSV or JSON lines, plain or gzipped; default: a synthetic working day",
     )
+    add_deployment_arguments(parser)
+    add("--json", action="store_true", help="print one JSON object")
+    add("--journal", metavar="FILE", help="append every tick as a JSON line")
+
+
+def add_deployment_arguments(parser: argparse.ArgumentParser, *, max_gpus: str = "8") -> None:
+    """The options that say what is simulated and how it is planned; ``max_gpus`` is the default in words."""
+    add = parser.add_argument
     add("--config", metavar="FILE", help="YAML or JSON with the planner's keys; flags win over it")
     add("--mode", choices=tuple(ROLES_OF_MODE), help="roles of the deployment (default: disagg)")
     add(
@@ -50,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--ttft-ms", type=float, metavar="MS", help="promised time to first token (default: 500)")
     add("--itl-ms", type=float, metavar="MS", help="promised inter-token latency (default: 50)")
-    add("--max-gpus", type=int, metavar="N", help="GPU budget; negative: no limit (default: 8)")
+    add("--max-gpus", type=int, metavar="N", help=f"GPU budget; negative: no limit (default: {max_gpus})")
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument("--profile", metavar="PATH", help="the engine as profiled: NPZ file or directory")
     engine.add_argument(
@@ -78,13 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any key of the configuration",
     )
-    add("--json", action="store_true", help="print one JSON object")
-    add("--journal", metavar="FILE", help="append every tick as a JSON line")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Replays and prints."""
-    settings = _settings(arguments)
+    settings = settings_of(arguments)
     engine = engine_of(profile=arguments.profile, name=arguments.engine)
     deployment = plan_deployment(settings, engine, startup_s=arguments.startup_s, replicas=arguments.replicas)
     workload = load_workload(arguments.trace) if arguments.trace else working_day(seed=arguments.seed)
@@ -119,7 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """What file and flags say of the deployment."""
     flags: dict[str, Any] = dict(arguments.set)
     for key, value in (
         ("mode", arguments.mode),

@@ -70,17 +70,18 @@ class ReplayResult:
     @property
     def ttft_attainment(self) -> float:
         """Share of all requests that finished, and had their first token in time."""
-        return float(np.mean(self._in_ttft))
+        return float(np.mean(self.requests.met_ttft(self.sla.ttft_ms)))
 
     @property
     def itl_attainment(self) -> float:
         """Share of all requests that finished, and had their tokens in time."""
-        return float(np.mean(self._in_itl))
+        return float(np.mean(self.requests.met_itl(self.sla.itl_ms)))
 
     @property
     def sla_attainment(self) -> float:
         """Share of all requests that meet both targets."""
-        return float(np.mean(self._in_ttft & self._in_itl))
+        met = self.requests.met_ttft(self.sla.ttft_ms) & self.requests.met_itl(self.sla.itl_ms)
+        return float(np.mean(met))
 
     @property
     def ttft_ms(self) -> dict[str, float | None]:
@@ -148,16 +149,6 @@ class ReplayResult:
 
     def _count(self, status: Status) -> int:
         return int(np.sum(self.requests.status == status))
-
-    @property
-    def _in_ttft(self) -> Any:
-        finished = self.requests.status == Status.COMPLETED
-        return finished & (self.requests.ttft_ms <= self.sla.ttft_ms)
-
-    @property
-    def _in_itl(self) -> Any:
-        finished = self.requests.status == Status.COMPLETED
-        return finished & ~(self.requests.itl_ms > self.sla.itl_ms)
 
     def _moves(self) -> list[Ints]:
         """Per role, the change of each decision."""

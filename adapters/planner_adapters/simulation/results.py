@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 class Status(enum.IntEnum):
@@ -50,3 +51,13 @@ class RequestResults:
         """
         gaps = np.where(self.output_tokens > 1, self.output_tokens - 1, np.nan)
         return (self.finish_s - self.first_token_s) / gaps * 1e3
+
+    def met_ttft(self, target_ms: float) -> Bools:
+        """Requests that finished, with their first token in time."""
+        met: Bools = (self.status == Status.COMPLETED) & (self.ttft_ms <= target_ms)
+        return met
+
+    def met_itl(self, target_ms: float) -> Bools:
+        """Requests that finished, with their tokens in time; one token has no ITL, and is."""
+        met: Bools = (self.status == Status.COMPLETED) & ~(self.itl_ms > target_ms)
+        return met
