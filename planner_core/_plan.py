@@ -71,7 +71,7 @@ def _wish(view: View, state: RoleState, inputs: TickInput, demand: DemandState, 
         return Wish(need=1, reason=LoadReason.SCALE_UP, numbers={"arrivals_rps": rate_rps})
     if view.reports is None or not fleet.total:
         return Wish(need=None, reason=LoadReason.NO_FPM_DATA)
-    if view.reports.idle and not rate_rps:
+    if view.reports.idle and not rate_rps and not (view.situation and view.situation.burst_rps):
         # The last replica goes later than the others: a fleet of zero makes the next request wait for a start.
         since_s = state.needs.idle_since_s
         idle_s = 0.0 if since_s is None else max(0.0, inputs.now_s - since_s)

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from planner_core._plan import explain, plan, settle
-from planner_core._view import View, diagnostics_of, drain_order, generated_tps, look
+from planner_core._view import View, diagnostics_of, drain_order, learn_traffic, look
 from planner_core.config import PlannerConfig
 from planner_core.data.fpm import EMPTY_BATCH, FpmBatch
 from planner_core.data.observations import TrafficObservation
@@ -67,7 +67,7 @@ def tick(inputs: TickInput) -> Decision:
     }
     demand = before.demand
     if due.advanced:
-        demand = forecast.learn(demand, config, inputs.traffic, now_s, generated_tps(inputs))
+        demand = learn_traffic(demand, inputs)
     measured = demand.pending.duration_s > 0
     if due.throughput and slow is not None:
         demand = forecast.learn_interval(demand, slow, now_s)

@@ -14,8 +14,7 @@ from planner_core.data.state import DemandState, FleetMemory, RoleState
 from planner_core.maths.fleet import Fleet, Sizing, size
 from planner_core.maths.sla import Iteration, RequestShape, curve
 from planner_core.perf import BatchLoad, PerfModel
-from planner_core.stages import inventory, load, schedule
-from planner_core.stages.forecast import expected_osl
+from planner_core.stages import forecast, inventory, load, schedule, surges
 from planner_core.types import RoleDiagnostics, TickInput, TrafficForecast
 
 RECENT_S = 60.0
@@ -75,6 +74,7 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
                 engines_per_replica=per_replica,
                 coverage=fleet.coverage,
                 arrivals_rps=arrivals_rps(demand, inputs),
+                burst_rps=surges.expected_rps(demand.surges, now_s),
                 startup_s=fleet.startup_s,
             )
             situation = attrs.evolve(situation, nearby=load.survey(situation))
@@ -111,7 +111,7 @@ def shape_of(
 ) -> RequestShape | None:
     """What requests are like: from forecast or traffic, else from what engines hold; ``None`` if nothing is known."""
     isl = (coming.isl if coming else None) or demand.inputs.mean
-    osl = (coming.osl if coming else None) or expected_osl(demand)
+    osl = (coming.osl if coming else None) or forecast.expected_osl(demand)
     if isl is None and reports is not None:
         waiting, context = load.shape_from_work(reports.all)
         isl = waiting or context
@@ -125,6 +125,17 @@ def shape_of(
         kv_hit_rate=demand.kv_hit_rate or 0.0,
         accept_length=demand.accept_length or 1.0,
     )
+
+
+def learn_traffic(demand: DemandState, inputs: TickInput) -> DemandState:
+    """The demand after the window that the tick was given."""
+    traffic, now_s = inputs.traffic, inputs.now_s
+    demand = forecast.learn(demand, inputs.config, traffic, now_s, generated_tps(inputs))
+    if traffic is None or traffic.num_requests is None or demand.recent_rps is None:
+        return demand
+    rps = traffic.num_requests / traffic.duration_s
+    known = surges.learn(demand.surges, rps, demand.recent_rps, traffic.duration_s, now_s)
+    return attrs.evolve(demand, surges=known)
 
 
 def generated_tps(inputs: TickInput) -> float | None:

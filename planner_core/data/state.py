@@ -58,6 +58,20 @@ class LengthSum:
 
 
 @attrs.frozen(kw_only=True)
+class Surges:
+    """Bursts of arrivals that came and went."""
+
+    lows: tuple[tuple[float, float], ...] = ()
+    """(time, requests per second) of the lowest rates of the last minutes, rising; at most 32."""
+    peak_rps: float = 0.0
+    """Highest rate of the burst under way."""
+    since_s: float | None = None
+    """Since when there is one."""
+    ended: tuple[tuple[float, float], ...] = ()
+    """(end, highest rate) of the latest bursts; at most 8."""
+
+
+@attrs.frozen(kw_only=True)
 class DemandState:
     """What is known of the traffic: forecasters for the slow loop, latest values for the fast one."""
 
@@ -72,6 +86,7 @@ class DemandState:
     recent_rps: float | None = None
     """Arrivals per second, smoothed over about half a minute."""
     recent_at_s: float | None = None
+    surges: Surges = Surges()
     inputs: LengthSum = LengthSum()
     outputs: LengthSum = LengthSum()
     completed: float = 0.0

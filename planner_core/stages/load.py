@@ -102,6 +102,8 @@ class Situation:
     """Ready replicas per reporting one."""
     arrivals_rps: float | None
     """Requests per second over the whole role; ``None``: not known."""
+    burst_rps: float
+    """What a burst like those before would bring, 0 where none is expected."""
     startup_s: float
 
 
@@ -213,7 +215,7 @@ def survey(s: Situation) -> Nearby | None:
     promise = promised(s.sla)
     share = s.loop.down_sensitivity / 100 or 1.0
     tighter = attrs.evolve(promise, ttft_ms=s.sla.ttft_ms * share, itl_ms=s.sla.itl_ms * share)
-    rate_rps = s.arrivals_rps + _backlog(s) / s.loop.drain_s
+    rate_rps = max(s.arrivals_rps + _backlog(s) / s.loop.drain_s, s.burst_rps)
     return look_nearby(
         s.curve.load, rate_rps, max(1, round(s.total * s.engines_per_replica)), promise, tighter
     )
@@ -380,6 +382,8 @@ def _numbers(s: Situation, now: Latency) -> dict[str, float]:
         numbers["num_decode"] = s.all_work.num_decode
     if s.arrivals_rps is not None:
         numbers["arrivals_rps"] = s.arrivals_rps
+    if s.burst_rps:
+        numbers["burst_rps"] = s.burst_rps
     if s.nearby is not None:
         numbers["carried_rps"] = s.nearby.most_rps
     return numbers

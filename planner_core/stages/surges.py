@@ -1,0 +1,63 @@
+"""Bursts that come again: what has happened twice is kept room for, as long as it may happen a third time.
+
+Nobody can know a first burst beforehand, and a start takes longer than most bursts last. But where they repeat, the
+room for the next one has to be there before it comes. A burst is a rise well above the lowest rate of the last minutes
+that ends again; a rise that stays is a new level, not a burst.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from planner_core.data.state import Surges
+
+LEVEL_S = 600.0
+"""The lowest rate of so much time is the level that a burst rises from, and what has lasted so long is a new level."""
+RISE, LEFT = 1.5, 0.25
+"""A rate above so many times the level is a burst; it ends when only this part of its rise is left."""
+LONGEST_WINDOW_S = 60.0
+"""Longer windows hide what is a burst."""
+NOISE = 2.5
+"""Standard deviations of Poisson arrivals in one window that are no rise."""
+REMEMBERED = 8
+MOST_LOWS = 32
+PATIENCE = 3.0
+"""A burst is waited for as many times as long as the longest pause between those that are remembered …"""
+LONGEST_S = 2 * 3600.0
+"""… but no longer than this."""
+
+
+def learn(surges: Surges, rps: float, recent_rps: float, duration_s: float, now_s: float) -> Surges:
+    """The memory after a window of ``duration_s`` with ``rps`` arrivals per second, ``recent_rps`` when smoothed."""
+    if duration_s > LONGEST_WINDOW_S:
+        return surges
+    lows = [(at_s, low) for at_s, low in surges.lows if low < recent_rps and now_s - LEVEL_S <= at_s <= now_s]
+    lows.append((now_s, recent_rps))
+    if len(lows) > MOST_LOWS:
+        del lows[1]
+    level_rps = lows[0][1]
+    certain_rps = rps - NOISE * math.sqrt(rps / duration_s)
+    peak_rps, since_s, ended = surges.peak_rps, surges.since_s, surges.ended
+    if since_s is not None and not 0 <= now_s - since_s <= LEVEL_S:
+        peak_rps, since_s = 0.0, None  # it has lasted: a new level; or the clock was set back
+    if since_s is not None and recent_rps <= level_rps + LEFT * (peak_rps - level_rps):
+        ended = (*ended, (now_s, peak_rps))[-REMEMBERED:]
+        peak_rps, since_s = 0.0, None
+    elif certain_rps > RISE * level_rps:
+        peak_rps, since_s = max(peak_rps, certain_rps), now_s if since_s is None else since_s
+    return Surges(lows=tuple(lows), peak_rps=peak_rps, since_s=since_s, ended=ended)
+
+
+def expected_rps(surges: Surges, now_s: float) -> float:
+    """The rate that the next burst is expected to reach; 0 where none is.
+
+    The second highest of those remembered, as far as they have come soon enough after each other: it was reached twice.
+    """
+    times = [at_s for at_s, _ in surges.ended]
+    if len(times) < 2 or now_s < times[-1]:
+        return 0.0
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    if now_s - times[-1] > min(PATIENCE * max(pauses), LONGEST_S):
+        return 0.0
+    return sorted(peak for _, peak in surges.ended)[-2]
