@@ -32,6 +32,11 @@ AT_ONCE = 24
 """Candidates that are looked at together in a search."""
 _COUNT = np.arange(1.0, AT_ONCE + 1)
 _STEPS = _COUNT**2 / AT_ONCE**2
+MOST_ENGINES = 1e12
+"""Where so many don't keep a promise, by formulas that were driven out of their range, the load alone counts."""
+_silent = np.errstate(all="ignore")
+"""Absurd measurements (a pass of a microsecond, prompts of a million tokens) drive formulas out of their range. What they
+then say of a fleet is that it breaks its promise."""
 SMALLEST_LOAD = 1e-9
 """Of the saturated rate: a request all alone."""
 
@@ -79,9 +84,10 @@ class Promise:
         return MEAN_MISS if self.quantile is None else 1 - self.quantile
 
     def over(self, delay: Delay, target_ms: float) -> Any:
-        """Which fleets break the target."""
+        """Which fleets break the target; those of which the formulas can say nothing do."""
         target_s = target_ms / 1e3
-        return delay.mean_s > target_s if self.quantile is None else delay.beyond(target_s) > self.miss
+        kept = delay.mean_s <= target_s if self.quantile is None else delay.beyond(target_s) <= self.miss
+        return ~kept
 
     def of_ms(self, delay: Delay) -> Floats:
         """The latency that the target is about."""
@@ -106,6 +112,7 @@ class Fleet:
     model: PrefillFleet | BatchFleet
 
     @classmethod
+    @_silent
     def of(cls, role: Role, iteration: Iteration, spec: EngineSpec, shape: RequestShape) -> Fleet:
         """Asks the performance model a fixed number of questions, whatever the rate and the engines."""
         if role is Role.PREFILL:
@@ -123,12 +130,14 @@ class Fleet:
             return self.model.ttft(engine_rps, engines), None, np.zeros_like(engine_rps)
         return self.model.latencies(engine_rps, engines)
 
+    @_silent
     def offers(self, engine_rps: Floats, engines: Floats) -> Offer:
         """What fleets offer at rates per engine, any."""
         most = FULLEST * self.saturated_rps
         ttft, itl, crowded = self.latencies(np.minimum(engine_rps, most), engines)
         return Offer(full=engine_rps >= most, ttft=ttft, itl=itl, crowded=crowded)
 
+    @_silent
     def breaks(self, promise: Promise, offer: Offer) -> dict[str, Any]:
         """What each fleet breaks: name → which; a target that more engines can't bring nearer counts as kept."""
         found: dict[str, Any] = {}
@@ -153,8 +162,9 @@ class Fleet:
         lone = self.model.lone_ttft
         assert lone is not None
         worth_s = max((BEST_SLACK - 1) * float(lone.mean_s[0]), SHORT_BESIDE_LONG * lone.own_quantile_s(LONG))
-        return promise.over(ttft, promise.ttft_ms) & (ttft.mean_s - lone.mean_s > worth_s)
+        return promise.over(ttft, promise.ttft_ms) & ~(ttft.mean_s - lone.mean_s <= worth_s)
 
+    @_silent
     def unreachable(self, promise: Promise) -> tuple[str | None, float | None]:
         """(The target that a lone request misses, its latency in ms); (None, None) if it meets both."""
         ttft, itl_s = self.model.lone_ttft, self.model.lone_itl_s
@@ -225,8 +235,12 @@ def size(fleet: Fleet, promise: Promise, rate_rps: float) -> Sizing:
     binding = "none"
     if few:
         binding = fleet.model.limit if isinstance(fleet.model, BatchFleet) else "load"
-    reach = 2 * few**0.5
+    reach = max(2 * few**0.5, float(AT_ONCE))
+    by_load = few + 1
     while enough is None or enough - few > 1:
+        if few > MOST_ENGINES:
+            few, enough = by_load - 1, float(by_load)
+            break
         if enough is None:
             candidates = few + np.maximum(np.ceil(reach * _STEPS), _COUNT)
             reach *= 8

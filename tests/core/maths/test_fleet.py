@@ -174,3 +174,14 @@ def test_an_idle_fleet_serves_as_a_lone_request_is_served(role: Role, quantile: 
 
 def test_the_slack_is_more_than_nothing() -> None:
     assert BEST_SLACK > 1
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_no_formula_can_say_is_sized_by_load(role: Role) -> None:
+    # Passes that take a microsecond or a day, prompts of a trillion tokens: nothing is kept, and the search ends.
+    def absurd(load: BatchLoad) -> Any:
+        return 1e-6 + 1e5 * (load.decode_kv_tokens + load.num_decode + load.prefill_tokens > 1e9)
+
+    shape = RequestShape(isl=1e12, osl=1e12, isl_cv2=1e12, osl_cv2=1e12)
+    got = engines_for(role, absurd, EngineSpec(), shape, 1e9, 1e-3, 1e-3, 0.99)
+    assert got.engines >= 1
