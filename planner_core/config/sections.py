@@ -56,7 +56,7 @@ class SlaTargets:
     quantile: float | None = attrs.field(
         default=None, validator=config_number(above=0, most=0.9999, optional=True)
     )
-    """Share of the requests that must meet the targets, such as 0.95; ``None``: as good as all, :data:`NEARLY_ALL`."""
+    """Share of the requests that must meet the targets, such as 0.95; ``None``: nearly all, 0.99."""
 
     @property
     def share(self) -> float:
@@ -99,7 +99,7 @@ class ThroughputScaling:
     """Forecasts request rate, ISL and OSL, each with a state of its own."""
     max_step_replicas: int = attrs.field(default=8, validator=config_number(whole=True, least=1))
     """Largest change of a role's floor in one decision."""
-    quantile: float = attrs.field(default=0.9, validator=config_number(least=0.5, most=0.999))
+    quantile: float = attrs.field(default=0.8, validator=config_number(least=0.5, most=0.999))
     """Quantile of the forecast rate that the floor is planned for; 0.5 is the mean."""
     z: float = attrs.field(init=False, eq=False, repr=False)
     """The quantile in standard deviations of the normal distribution."""

@@ -35,8 +35,8 @@ _STEPS = _COUNT**2 / AT_ONCE**2
 MOST_ENGINES = 1e12
 """Where so many don't keep a promise, by formulas that were driven out of their range, the load alone counts."""
 _silent = np.errstate(all="ignore")
-"""Absurd measurements (a pass of a microsecond, prompts of a million tokens) drive formulas out of their range. What they
-then say of a fleet is that it breaks its promise."""
+"""Absurd measurements (a pass of a microsecond, prompts of a million tokens) drive formulas out of their range. What
+they then say of a fleet is that it breaks its promise."""
 SMALLEST_LOAD = 1e-9
 """Of the saturated rate: a request all alone."""
 

@@ -20,6 +20,8 @@ MEMORY = 48
 """Errors that are remembered per horizon."""
 COVERAGE, Z = 0.9, 1.6448536269514722
 """Share of values that mean ± Z · std is to cover."""
+FEWER_Z = (0.6744898, 0.9674216, 1.1503494, 1.2815516, 1.3829941, 1.4652338, 1.5341205, 1.5932188)
+"""The same for 1, 2, … 8 errors: the largest of n is expected where n/(n + 1) of a normal distribution ends."""
 SURPRISE = 6.0
 """A value this many standard deviations away is learned as if it were no further, unless it comes twice."""
 JUMP = 3
@@ -56,7 +58,7 @@ class Spread:
         surprise, tamed = 0, value
         if len(self.errors[0]) >= FEW and self.expected[0]:
             forecast = self.expected[0][0]
-            most = SURPRISE * _quantile(self.errors[0]) / Z
+            most = SURPRISE * _std(self.errors[0])
             if abs(value - forecast) > most:
                 side = 1 if value > forecast else -1
                 surprise = side * min(1 + max(self.surprise * side, 0), JUMP)
@@ -79,12 +81,16 @@ class Spread:
         return Spread(expected=expected, errors=self.errors, surprise=self.surprise)
 
     def std(self, steps: int) -> npt.NDArray[np.float64]:
-        """Standard deviation of the next ``steps`` values; 0 while no forecast has met its truth."""
-        known = [
-            (horizon, _quantile(errors) / Z)
-            for horizon, errors in zip(HORIZONS, self.errors, strict=True)
-            if errors
-        ]
+        """Standard deviation of the next ``steps`` values; 0 while no forecast has met its truth.
+
+        A horizon with few errors yet is no surer than the nearer one.
+        """
+        known: list[tuple[int, float]] = []
+        for horizon, errors in zip(HORIZONS, self.errors, strict=True):
+            if errors:
+                std = _std(errors)
+                young = len(errors) <= len(FEWER_Z)
+                known.append((horizon, max(std, known[-1][1]) if young and known else std))
         if not known:
             return np.zeros(steps)
         if steps == 1:
@@ -92,13 +98,19 @@ class Spread:
         horizons, stds = zip(*known, strict=True)
         ahead = np.arange(1, steps + 1)
         growth = np.sqrt(np.maximum(ahead / horizons[-1], 1.0))
-        std: npt.NDArray[np.float64] = np.interp(ahead, horizons, stds) * growth
-        return std
+        spread: npt.NDArray[np.float64] = np.interp(ahead, horizons, stds) * growth
+        return spread
 
 
-def _quantile(errors: tuple[float, ...]) -> float:
-    """The 90 % quantile, with the finite-sample correction of conformal prediction (Vovk et al. 2005)."""
-    return sorted(errors)[min(math.ceil(COVERAGE * (len(errors) + 1)), len(errors)) - 1]
+def _std(errors: tuple[float, ...]) -> float:
+    """From the 90 % quantile, with the finite-sample correction of conformal prediction (Vovk et al. 2005).
+
+    A few errors haven't shown it yet: their largest one is read as the lower quantile that it is expected to be.
+    """
+    num = len(errors)
+    if num <= len(FEWER_Z):
+        return max(errors) / FEWER_Z[num - 1]
+    return sorted(errors)[min(math.ceil(COVERAGE * (num + 1)), num) - 1] / Z
 
 
 def _short(value: float) -> float:

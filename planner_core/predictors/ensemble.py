@@ -1,8 +1,8 @@
 """Several predictors, each weighed by how it has done lately.
 
-The weight of a member falls exponentially with its recent mean absolute error, relative to the best one's (the
-exponentially weighted average forecaster; Cesa-Bianchi and Lugosi 2006, chapter 2). It is counted per horizon:
-who sees the next step best may see the fourth one worst.
+The weight of a member falls exponentially with the sum of its recent absolute errors, relative to the best one's (the
+exponentially weighted average forecaster; Cesa-Bianchi and Lugosi 2006, chapter 2): a few errors tell little, many a
+lot. It is counted per horizon: who sees the next step best may see the fourth one worst.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from planner_core.predictors.kalman import Kalman
 from planner_core.predictors.lag_regression import LagRegression
 from planner_core.predictors.protocol import Forecast, Predictor
 
-ENOUGH = 12
+ENOUGH = 4
 """Errors of a member before it is weighed; until then it has a say only if no other has as many."""
 
 Row = tuple[float | None, ...]
@@ -73,7 +73,8 @@ class Ensemble:
     memory: int = attrs.field(default=150, validator=config_number(whole=True, least=1))
     """Errors over which the members are judged."""
     sharpness: float = attrs.field(default=40.0, validator=config_number(least=0))
-    """How much a worse member loses: at 40, 5 % more error than the best costs a factor of e²; 0 weighs all alike."""
+    """How much a worse member loses: at 40, 5 % more error than the best costs a factor of e² once the memory is
+    full, and e when it is half full; 0 weighs all alike."""
 
     def init(self) -> EnsembleState:
         """Nothing seen."""
@@ -156,6 +157,8 @@ class Ensemble:
         if best <= 0:
             return [float(counts and score.error <= 0) for score, counts in zip(scores, judged, strict=True)]
         return [
-            math.exp(-self.sharpness * (score.error / best - 1)) if counts else 0.0
+            math.exp(-self.sharpness * score.count / self.memory * (score.error / best - 1))
+            if counts
+            else 0.0
             for score, counts in zip(scores, judged, strict=True)
         ]

@@ -268,6 +268,17 @@ def test_an_empty_value_is_not_known(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_series(path).values[:5], [1, NAN, NAN, NAN, 2])
 
 
+def test_a_row_that_was_not_collected_is_not_known_whatever_stands_in_it(tmp_path: Path) -> None:
+    gaps = ["0", "1", "TRUE", "false", "", "yes", *"0000000"]
+    rows = "".join(f"{i},{i},{gap}\n" for i, gap in enumerate(gaps))
+    series = load_series(write(tmp_path / "s.csv", "t_s,requests,Gap\n" + rows))
+    np.testing.assert_array_equal(series.values[:6], [0, NAN, NAN, 3, 4, NAN])
+    itself = load_series(
+        write(tmp_path / "gap.csv", "t_s,gap\n" + "".join(f"{i},{i % 2}\n" for i in range(12)))
+    )
+    assert itself.values.tolist() == [0, 1] * 6
+
+
 def test_a_request_trace_is_counted(tmp_path: Path, shared_data: Path) -> None:
     series = load_series(shared_data / "traces" / "azure23_conv.csv.gz", interval_s=60)
     assert len(series) == 58
@@ -284,7 +295,7 @@ def test_a_request_trace_is_counted(tmp_path: Path, shared_data: Path) -> None:
     [
         ("azure24_code_1week_10s", 3360, 0),
         ("nab_elb_request_count_5min", 4040, 8),
-        ("servegen_m_mid_14d_10min", 2016, 0),
+        ("servegen_m_mid_14d_10min", 2016, 84),
     ],
 )
 def test_real_series_are_read(shared_data: Path, name: str, count: int, unknown: int) -> None:
@@ -302,6 +313,7 @@ def test_real_series_are_read(shared_data: Path, name: str, count: int, unknown:
         ("t_s,b,c\n1,2,3\n", "row 1: the header 't_s,b,c' has no value column"),
         ("t_s,value\n0,1\n\n20,x\n", "row 4: value = 'x' is no number"),
         ("t_s,value\n0,1\n20\n", "row 3: has 1 cells and none for value"),
+        ("t_s,value,gap\n0,1,0\n20,1,some\n", "row 3: gap = 'some' is neither 1 nor 0"),
         ("t_s,value\n0,1\nsoon,2\n", "row 3: t_s = 'soon' is no number"),
         ("date,value\n2026-01-01,1\n5,2\n", "row 3: date = '5' is no date"),
         ("t_s,value\n0,1\nnan,2\n", "row 3: the time nan is not finite"),

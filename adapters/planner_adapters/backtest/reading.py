@@ -25,6 +25,10 @@ TOKEN_COLUMNS = ("input_tokens", "contexttokens")
 """What tells a request trace from a series."""
 UNKNOWN = ("", "nan", "null", "none", "na", "n/a", "-")
 """Cells that say that a value isn't known."""
+GAP_COLUMN = "gap"
+"""Says of each row whether it wasn't collected: its value isn't known, whatever stands there."""
+GAP, NO_GAP = ("1", "1.0", "true", "yes"), (*UNKNOWN, "0", "0.0", "false", "no")
+"""Cells that say so, and cells that don't."""
 PER_SECOND = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
 """A number of at least the first, as a time, counts nano-, micro- or milliseconds since 1970."""
 
@@ -51,8 +55,9 @@ def load_series(
     """The series of a CSV file with a header, or the requests per interval of a trace.
 
     Columns are found by their names unless they are given. Times are seconds, dates (ISO 8601; without a zone,
-    UTC), or milliseconds since 1970, told by their size. An empty value is not known. ``add`` says whether values
-    are summed up over an interval; by default they are if the column's name says that it counts.
+    UTC), or milliseconds since 1970, told by their size. An empty value is not known, nor is one whose row has a 1 in
+    a column ``gap``. ``add`` says whether values are summed up over an interval; by default they are if the column's
+    name says that it counts.
     :class:`SeriesError` names file, row (1 is the file's first line) and mend; ``WorkloadError`` does of JSON lines.
     """
     path = Path(path)
@@ -90,6 +95,7 @@ def _read_csv(path: Path, file: IO[str], time_column: str | None, value_column: 
     try:
         header = [cell.strip() for cell in next(reader, [])]
         time_at, value_at = _columns(path, header, time_column, value_column)
+        gap_at = _gap_column(header, value_at)
         seconds: Callable[[str], float] | None = None
         for row in reader:
             if not row:
@@ -103,7 +109,9 @@ def _read_csv(path: Path, file: IO[str], time_column: str | None, value_column: 
                 kind = "number" if seconds is not _date else "date (such as 2026-01-31T12:00:00)"
                 _refuse(path, line, f"{header[time_at]} = {text!r} is no {kind}; mend or drop the row")
             if value_at is not None:
-                values.append(_value(path, line, _cell(path, line, row, value_at, header), header[value_at]))
+                value = _value(path, line, _cell(path, line, row, value_at, header), header[value_at])
+                missed = gap_at is not None and _is_gap(path, line, _cell(path, line, row, gap_at, header))
+                values.append(float("nan") if missed else value)
             lines.append(line)
     except csv.Error as error:
         _refuse(path, reader.line_num, f"is not CSV ({error})")
@@ -129,6 +137,13 @@ def _columns(
         if len(header) == 2:
             return time_at, 1 - time_at
     return time_at, _find(path, header, value_column, VALUE_COLUMNS, "value")
+
+
+def _gap_column(header: list[str], value_at: int | None) -> int | None:
+    """Where it is said which rows weren't collected, if that is said."""
+    names = [name.lower() for name in header]
+    found = names.index(GAP_COLUMN) if GAP_COLUMN in names else None
+    return None if found == value_at else found
 
 
 def _find(path: Path, header: list[str], given: str | None, usual: tuple[str, ...], what: str) -> int:
@@ -176,6 +191,12 @@ def _value(path: Path, line: int, text: str, name: str) -> float:
         return float("nan") if text.lower() in UNKNOWN else float(text)
     except ValueError:
         _refuse(path, line, f"{name} = {text!r} is no number; mend it, or leave it empty if it isn't known")
+
+
+def _is_gap(path: Path, line: int, text: str) -> bool:
+    if text.lower() not in GAP + NO_GAP:
+        _refuse(path, line, f"gap = {text!r} is neither 1 nor 0; write 1 where nothing was collected, else 0")
+    return text.lower() in GAP
 
 
 def _refuse(path: Path, line: int, problem: str) -> NoReturn:

@@ -16,7 +16,12 @@ from planner_adapters.journal import JournalError
 from planner_adapters.simulation.workload import WorkloadError
 from planner_core import PlannerError
 
-COMMANDS: dict[str, ModuleType] = {"replay": replay, "compare": compare, "backtest": backtest, "profile": profile}
+COMMANDS: dict[str, ModuleType] = {
+    "replay": replay,
+    "compare": compare,
+    "backtest": backtest,
+    "profile": profile,
+}
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 _EXPECTED = (PlannerError, WorkloadError, SeriesError, ProfileError, JournalError, OSError)

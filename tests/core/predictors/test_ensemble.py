@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from planner_core import ConfigError
-from planner_core.predictors import Constant, Ensemble, Kalman, LagRegression
+from planner_core.predictors import Constant, Ensemble, Kalman
 
 
 def errors(predictor: Any, values: np.ndarray[Any, Any], ahead: tuple[int, ...] = (1, 3)) -> list[float]:
@@ -77,17 +77,6 @@ def test_it_beats_repeating_the_last_value_on_real_rates(
     constant = errors(Constant(), values)
     for ours, theirs in zip(errors(Ensemble(), values), constant, strict=True):
         assert ours <= most * theirs
-
-
-def test_its_state_does_not_grow_with_its_members_histories() -> None:
-    """A year at 180 s is 175 200 values; what doesn't grow from the third to the fourth hundred doesn't then."""
-    ensemble = Ensemble(members=(Constant(), Kalman(), LagRegression(memory=256)))
-    state, lengths = ensemble.init(), []
-    for number, value in enumerate(np.random.default_rng(4).poisson(30, 400)):
-        state = ensemble.observe(state, float(value))
-        if number in (299, 399):
-            lengths.append(len(state.members[2].values))
-    assert lengths == [256, 256]
 
 
 def test_collection_gaps_full_of_zeros_cost_no_more_than_repeating_the_last_value() -> None:

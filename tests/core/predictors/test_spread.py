@@ -45,6 +45,28 @@ def test_nine_values_in_ten_lie_in_the_90_percent_interval(
     assert 0.85 <= covered(predictor, series, ahead) <= 0.95
 
 
+@pytest.mark.parametrize("num_errors", [2, 4, 8, 16])
+def test_a_young_forecast_is_as_unsure_as_its_few_errors_demand(num_errors: int) -> None:
+    walks = np.random.default_rng(7).normal(0, 3, (400, num_errors + 2)).cumsum(axis=1) + 1000
+    hits = []
+    for *past, coming in walks.tolist():
+        state = Constant().init()
+        for value in past:
+            state = Constant().observe(state, value)
+        forecast = Constant().forecast(state)
+        hits.append(abs(coming - forecast.mean[0]) <= Z_OF_90_PERCENT * forecast.std[0])
+    assert 0.8 <= np.mean(hits) <= 0.95
+
+
+@pytest.mark.parametrize("predictor", [Constant(), Kalman(), LagRegression()], ids=lambda p: type(p).__name__)
+def test_a_young_forecast_is_no_surer_further_ahead(predictor: Any) -> None:
+    state = predictor.init()
+    for value in DICE.normal(100, 10, 9).tolist():
+        state = predictor.observe(state, value)
+        forecast = predictor.forecast(state, 12)
+        assert forecast is None or (np.diff(forecast.std) >= 0).all()
+
+
 @pytest.mark.parametrize("make", [Kalman, LagRegression])
 def test_one_spike_moves_neither_forecast_nor_spread(make: Callable[[], Any]) -> None:
     noise = DICE.normal(100, 5, 100).tolist()
