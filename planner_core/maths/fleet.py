@@ -166,13 +166,18 @@ class Fleet:
 
     @_silent
     def unreachable(self, promise: Promise) -> tuple[str | None, float | None]:
-        """(The target that a lone request misses, its latency in ms); (None, None) if it meets both."""
+        """(The target that a lone mean request misses, its latency in ms); (None, None) if it meets both."""
         ttft, itl_s = self.model.lone_ttft, self.model.lone_itl_s
-        if ttft is not None and bool(promise.over(ttft, promise.ttft_ms)[0]):
-            return "ttft", float(promise.of_ms(ttft)[0])
+        if ttft is not None and float(ttft.mean_s[0]) * 1e3 > promise.ttft_ms:
+            return "ttft", float(ttft.mean_s[0]) * 1e3
         if itl_s * 1e3 > promise.itl_ms:
             return "itl", itl_s * 1e3
         return None, None
+
+    def too_long(self, ttft_ms: float) -> float:
+        """Share of the requests whose prompts miss the TTFT even on an idle engine."""
+        ttft = self.model.lone_ttft
+        return 0.0 if ttft is None else float(ttft.beyond(ttft_ms / 1e3)[0])
 
 
 def fleet_latency(

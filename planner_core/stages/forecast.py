@@ -129,7 +129,7 @@ def predict(demand: DemandState, slow: ThroughputScaling, startup_s: float) -> T
     rate = _forecast(slow.predictor, demand.rate, steps)
     if rate is None:
         return None
-    peak = int(np.argmax(rate.mean))
+    peak = int(np.argmax(rate.mean + slow.z * rate.std))  # the step that needs most, with its headroom
     return TrafficForecast(
         rate_rps=float(rate.mean[peak]),
         rate_std_rps=float(rate.std[peak]),

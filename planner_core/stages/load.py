@@ -236,6 +236,10 @@ def wish(s: Situation, now: Latency) -> Wish:
         reason = LoadReason.SLA_UNREACHABLE
         best = f"{missed.upper()} of {best_ms:.4g} ms"
         notes = (f"a lone request has a {best} on this engine: more replicas can't help", *notes)
+    elif (
+        isinstance(s.curve.load, Fleet) and (share := s.curve.load.too_long(s.sla.ttft_ms)) > 1 - s.sla.share
+    ):
+        notes = (f"{share:.0%} of the prompts miss the TTFT even on an idle engine", *notes)
     return Wish(
         need=need, reason=reason, numbers=_numbers(s, now), counterfactuals=_counterfactuals(s), notes=notes
     )

@@ -221,3 +221,21 @@ def test_the_spread_of_lengths_holds_that_within_windows_and_that_between_them(l
     windows = [window(1, 10.0, isl=mean, isl_std=std) for mean, std in ((500, 100), (1500, 300))] * 3
     cv2 = learn(config, *windows).inputs.cv2
     assert cv2 == pytest.approx((500**2 + (100**2 + 300**2) / 2) / 1000**2, rel=0.02)
+
+
+def test_the_step_that_needs_most_with_its_headroom_is_planned_for(lab: Any) -> None:
+    @attrs.frozen
+    class Uncertain:
+        def init(self) -> tuple[()]:
+            return ()
+
+        def observe(self, state: tuple[()], value: float) -> tuple[()]:
+            return ()
+
+        def forecast(self, state: tuple[()], steps: int = 1) -> Forecast:
+            return Forecast(mean=np.array([10.0, 9.0])[:steps], std=np.array([0.0, 5.0])[:steps])
+
+    config = config_for(lab, throughput=ThroughputScaling(predictor=Uncertain()))
+    got = predicted(config, learn(config, window(180, 1.0)))
+    assert got is not None
+    assert (got.rate_rps, got.rate_std_rps) == (9.0, 5.0)
