@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -39,7 +40,7 @@ class Prior(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Known:
+class Known(abc.ABC):
     """Makes a performance model of :meth:`parts_s`, which a subclass gives."""
 
     spread: float = attrs.field(default=0.1, validator=config_number(least=0))
@@ -59,9 +60,9 @@ class Known:
         mean_s = decode_s + prefill_s
         return Estimate(mean_s=mean_s, std_s=self.spread * mean_s)
 
+    @abc.abstractmethod
     def parts_s(self, load: BatchLoad) -> tuple[Floats | float, Floats | float]:
         """Seconds for the decodes of a pass, and what its prompts add to that; 0 where there are none."""
-        raise NotImplementedError
 
 
 _cost = config_number(least=0)

@@ -48,6 +48,7 @@ def test_it_is_a_performance_model() -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_it_is_within_a_factor_of_two_of_real_profiles(real_profiles: dict[str, Profiled], name: str) -> None:
     if name not in real_profiles:
+        # Profiles have licences of their own and stay outside the project; whoever clones it alone has none.
         pytest.skip(f"needs the profile {name}, which is not in ../shared/data")
     profile = real_profiles[name]
     isl, kv_tokens = profile.prefill_isl_tokens, profile.decode_kv_tokens
