@@ -175,7 +175,7 @@ def planner(*arguments: object) -> list[str]:
     return [sys.executable, "-P", "-m", "planner_adapters.cli", "compare", *map(str, arguments)]
 
 
-# Only the progress bar tells that the work has begun; it shows on a terminal alone, and Windows has no `pty` to make one.
+# Only the progress bar tells that work has begun; it shows on a terminal alone, and Windows has no `pty` to make one.
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_control_c_ends_it_and_its_processes_without_a_traceback(trace: Path) -> None:
     ours, theirs = pty.openpty()  # the bar says when the work has begun
