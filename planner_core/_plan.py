@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from planner_core._view import DEFAULT_LOAD, View, arrivals_rps, shape_of, sizing_for
+from planner_core._view import DEFAULT_LOAD, View, arrivals_rps, shape_of, sizings_for
 from planner_core.config import LoadScaling, PlannerConfig
 from planner_core.data.reasons import Constraint, Explanation, LoadReason, ThroughputReason
 from planner_core.data.state import DemandState, NeedMemory, RoleState
@@ -52,7 +52,7 @@ def plan(
             )
             floor = throughput.floor_for(
                 rate_rps,
-                sizing_for(view, config, shape_of(demand, view.reports, predicted), rate_rps),
+                sizings_for(view, config, shape_of(demand, view.reports, predicted), rate_rps),
                 model_ready=view.iteration is not None,
                 per_replica=view.engines_per_replica,
                 before=view.fleet.desired if state.floor is None else state.floor,

@@ -159,14 +159,18 @@ def arrivals_rps(demand: DemandState, inputs: TickInput) -> float | None:
     return demand.recent_rps if inputs.now_s - demand.recent_at_s <= recent_s else None
 
 
-def sizing_for(
+def sizings_for(
     view: View, config: PlannerConfig, shape: RequestShape | None, rate_rps: float
-) -> Sizing | None:
-    """The engines for so many of such requests per second within the SLA; ``None`` while that can't be said."""
+) -> tuple[Sizing, Sizing] | None:
+    """The engines for so many of such requests per second within the SLA, and those that keep it with room.
+
+    ``None`` while that can't be said.
+    """
     if view.iteration is None or shape is None or (view.role.decodes and shape.osl is None):
         return None
     fleet = Fleet.of(view.role, view.iteration, config.engines[view.role], shape)
-    return size(fleet, load.promised(config.sla), rate_rps)
+    roomy = load.with_room(config.sla, config.load_loop or DEFAULT_LOAD)
+    return size(fleet, load.promised(config.sla), rate_rps), size(fleet, roomy, rate_rps)
 
 
 def drain_order(view: View, replicas: int | None) -> tuple[str, ...]:

@@ -212,18 +212,20 @@ def survey(s: Situation) -> Nearby | None:
     """
     if s.arrivals_rps is None or not isinstance(s.curve.load, Fleet):
         return None
-    promise = promised(s.sla)
-    share = s.loop.down_sensitivity / 100 or 1.0
-    tighter = attrs.evolve(promise, ttft_ms=s.sla.ttft_ms * share, itl_ms=s.sla.itl_ms * share)
     rate_rps = max(s.arrivals_rps + _backlog(s) / s.loop.drain_s, s.burst_rps)
-    return look_nearby(
-        s.curve.load, rate_rps, max(1, round(s.total * s.engines_per_replica)), promise, tighter
-    )
+    engines = max(1, round(s.total * s.engines_per_replica))
+    return look_nearby(s.curve.load, rate_rps, engines, promised(s.sla), with_room(s.sla, s.loop))
 
 
 def promised(sla: SlaTargets) -> Promise:
     """The SLA as a promise that a fleet is sized for."""
     return Promise(ttft_ms=sla.ttft_ms, itl_ms=sla.itl_ms, quantile=sla.share)
+
+
+def with_room(sla: SlaTargets, loop: LoadScaling) -> Promise:
+    """The tighter promise that a fleet has to keep before it may shrink."""
+    share = loop.down_sensitivity / 100 or 1.0
+    return Promise(ttft_ms=sla.ttft_ms * share, itl_ms=sla.itl_ms * share, quantile=sla.share)
 
 
 def wish(s: Situation, now: Latency) -> Wish:

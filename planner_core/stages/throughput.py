@@ -27,7 +27,7 @@ def planned_rps(mean_rps: float, std_rps: float, z: float, backlog_rps: float) -
 
 def floor_for(
     rate_rps: float,
-    sizing: Sizing | None,
+    sizings: tuple[Sizing, Sizing] | None,
     *,
     model_ready: bool = True,
     per_replica: float,
@@ -36,16 +36,19 @@ def floor_for(
 ) -> Floor:
     """The replicas for ``rate_rps`` requests per second, at most ``max_step`` away from ``before``.
 
-    ``sizing`` is how many engines they need; without it there is no floor to set, but for a rate of 0.
+    ``sizings`` are the engines that they need, and those that leave room: the floor sinks only to the latter, else it
+    would rise again with the next measurement. Without them there is no floor to set, but for a rate of 0.
     """
     if rate_rps == 0:
         needed, reason = 0, ThroughputReason.SET_LOWER_BOUND
-    elif sizing is None:
+    elif sizings is None:
         reason = ThroughputReason.PREDICT_FAILED if model_ready else ThroughputReason.MODEL_NOT_READY
         return Floor(replicas=None, reason=reason)
     else:
-        needed = whole(sizing.engines / per_replica)
-        missed = sizing.unreachable is not None
+        needed, roomy = (whole(sizing.engines / per_replica) for sizing in sizings)
+        if before is not None and needed < before:
+            needed = max(needed, min(roomy, before))
+        missed = sizings[0].unreachable is not None
         reason = ThroughputReason.SLA_UNREACHABLE if missed else ThroughputReason.SET_LOWER_BOUND
     if before is not None:
         needed = min(max(needed, before - max_step), before + max_step)

@@ -31,9 +31,8 @@ from planner_core import (
 
 SPEC = EngineSpec(max_num_batched_tokens=8192, max_num_seqs=256, max_kv_tokens=400_000, context_length=16_384)
 WATCHED_S = 1200.0
-WARM_UP_S = {"sized": 1200.0, "unit": 3600.0, "slow": 3600.0}
-"""One replica at a time takes its time: each step down waits for a stabilisation window. So does the slow loop alone:
-it decides every three minutes, and has to see the engines at a size before it knows what they do there."""
+WARM_UP_S = {"sized": 1200.0, "unit": 3600.0}
+"""One replica at a time takes its time: each step down waits for a stabilisation window."""
 
 
 @attrs.frozen
@@ -191,7 +190,7 @@ def test_a_constant_load_settles(
     mode: str, target: str, data: st.DataObject, traffic: Traffic, replicas: int, startup_s: float
 ) -> None:
     config = data.draw(configurations(mode, target))
-    warm_s = WARM_UP_S["slow" if config.load is None else config.load.step]
+    warm_s = WARM_UP_S["sized" if config.load is None else config.load.step]
     life = counts_over_time(config, traffic, replicas, startup_s, warm_s + WATCHED_S)
     late = [counts for now_s, counts in life if now_s > warm_s]
     for role in config.engines:

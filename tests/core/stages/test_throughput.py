@@ -18,9 +18,15 @@ def needs(engines: int, unreachable: str | None = None) -> Sizing:
 
 
 def floor(
-    rate_rps: float, sizing: Sizing | None, before: int | None = None, max_step: int = 10**9, **more: Any
+    rate_rps: float,
+    sizing: Sizing | None,
+    before: int | None = None,
+    max_step: int = 10**9,
+    roomy: Sizing | None = None,
+    **more: Any,
 ) -> Floor:
-    return floor_for(rate_rps, sizing, before=before, max_step=max_step, **({"per_replica": 1.0} | more))
+    sizings = None if sizing is None else (sizing, roomy or sizing)
+    return floor_for(rate_rps, sizings, before=before, max_step=max_step, **({"per_replica": 1.0} | more))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 16))
@@ -51,6 +57,12 @@ def test_without_a_size_the_floor_stays_and_the_reason_says_what_is_missing(
     model_ready: bool, reason: ThroughputReason
 ) -> None:
     assert floor(5.0, None, before=3, model_ready=model_ready) == Floor(replicas=None, reason=reason)
+
+
+@given(st.integers(1, 100), st.integers(0, 20), st.integers(1, 100))
+def test_the_floor_sinks_only_to_a_size_that_leaves_room(engines: int, room: int, before: int) -> None:
+    replicas = floor(5.0, needs(engines), before, roomy=needs(engines + room)).replicas
+    assert replicas == (engines if engines >= before else min(engines + room, before))
 
 
 def test_an_unreachable_sla_is_named_and_sized_by_load() -> None:
