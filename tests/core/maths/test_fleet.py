@@ -103,12 +103,13 @@ def test_a_larger_fleet_than_needed_keeps_the_sla_too(
     assert 0 < got.utilisation < 1
     more = np.array([got.engines, got.engines + 1, 2 * got.engines, 10 * got.engines])
     offered = fleet_latency(role, iteration, SPEC, shape, rate_rps, more, quantile)
-    for latency_ms in (offered.ttft_ms, offered.itl_ms):
+    for latency_ms, target_ms in ((offered.ttft_ms, ttft_ms), (offered.itl_ms, itl_ms)):
         if latency_ms is not None:
             assert np.isfinite(latency_ms).all()
-            # Behind a router that balances tokens, prompts come in clumps; and a formula has its seams.
-            worse = 0.25 if latency_ms is offered.ttft_ms else 0.1
-            assert (np.diff(latency_ms) <= worse * latency_ms[:-1]).all()
+            if latency_ms[0] <= target_ms:  # else not even this fleet is asked to: more engines hardly help
+                # Behind a router that balances tokens, prompts come in clumps to a large aggregated fleet.
+                worse = 1.25 if role is Role.AGG and latency_ms is offered.ttft_ms else 1.02
+                assert (latency_ms <= worse * target_ms).all()
 
 
 @pytest.mark.parametrize("role", ROLES)
