@@ -12,7 +12,10 @@ from planner_core.data.fpm import SHORTEST_S, Floats, FpmBatch
 from planner_core.data.roles import Role
 from planner_core.data.state import DemandState, FleetMemory, RoleState
 from planner_core.maths.fleet import Fleet, Sizing, size
+from planner_core.maths.next_request import Latency
+from planner_core.maths.next_request import latency as next_latency
 from planner_core.maths.sla import Iteration, RequestShape, curve
+from planner_core.maths.work import Reports, reports_of, shape_from_work
 from planner_core.perf import BatchLoad, PerfModel
 from planner_core.stages import forecast, inventory, load, schedule, surges
 from planner_core.types import RoleDiagnostics, TickInput, TrafficForecast
@@ -34,10 +37,10 @@ class View:
     perf: Any
     """State of the performance model."""
     memory: FleetMemory
-    reports: load.Reports | None
+    reports: Reports | None
     iteration: Iteration | None
     situation: load.Situation | None
-    latency: load.Latency | None
+    latency: Latency | None
 
 
 def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, due: schedule.Due) -> View:
@@ -53,7 +56,7 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
     reports = situation = latency = None
     iteration = _iteration(model, perf)
     if batch.num_workers:
-        reports = load.reports_of(role, batch, demand.kv_hit_rate or 0.0, loop.metric_samples)
+        reports = reports_of(role, batch, demand.kv_hit_rate or 0.0, loop.metric_samples)
     if config.target == "sla":
         shape = shape_of(demand, reports, inputs.forecast)
         if reports is not None and fleet.total and iteration is not None and shape is not None:
@@ -78,7 +81,7 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
                 startup_s=fleet.startup_s,
             )
             situation = attrs.evolve(situation, nearby=load.survey(situation))
-            latency = load.latency(situation, reports.each)
+            latency = next_latency(role, iteration, spec, shape, reports.each)
     return View(
         role=role,
         perf=perf,
@@ -107,13 +110,13 @@ def _iteration(model: PerfModel[Any], perf_state: Any) -> Iteration | None:
 
 
 def shape_of(
-    demand: DemandState, reports: load.Reports | None, coming: TrafficForecast | None
+    demand: DemandState, reports: Reports | None, coming: TrafficForecast | None
 ) -> RequestShape | None:
     """What requests are like: from forecast or traffic, else from what engines hold; ``None`` if nothing is known."""
     isl = (coming.isl if coming else None) or demand.inputs.mean
     osl = (coming.osl if coming else None) or forecast.expected_osl(demand)
     if isl is None and reports is not None:
-        waiting, context = load.shape_from_work(reports.all)
+        waiting, context = shape_from_work(reports.all)
         isl = waiting or context
     if isl is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planner_core.config.planner import PlannerConfig, Target
 from planner_core.config.sections import (
@@ -14,6 +14,7 @@ from planner_core.config.sections import (
     SlaTargets,
     ThroughputScaling,
 )
+from planner_core.data.later import loader
 
 if TYPE_CHECKING:
     from planner_core.config.keys import ENGINE_KEYS, KEYS, Key
@@ -33,11 +34,5 @@ __all__ = [
     "ThroughputScaling",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """The table of keys is loaded when text is to be read; a configuration built from objects does without."""
-    if name not in ("ENGINE_KEYS", "KEYS", "Key"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from planner_core.config import keys
-
-    return getattr(keys, name)
+# The table of keys is loaded when text is to be read; a configuration built from objects does without.
+__getattr__ = loader(__name__, dict.fromkeys(("ENGINE_KEYS", "KEYS", "Key"), "keys"))

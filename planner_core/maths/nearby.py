@@ -26,7 +26,7 @@ class Nearby:
     needed: int
     """Engines that keep the promise; at most the next size looked at too many."""
     with_room: int
-    """Engines that keep the tighter promise."""
+    """Engines that keep the tighter promise; where none can be spared anyway, just ``needed``."""
     binding: str
     """What one engine less would break; ``none`` if nothing."""
     most_rps: float
@@ -44,7 +44,8 @@ def look_nearby(fleet: Fleet, rate_rps: float, engines: int, promise: Promise, t
         np.concatenate((sizes, np.full(len(_RATES), float(engines)))),
     )
     needed, broken, binding = _fewest(fleet, promise, rate_rps, sizes, offer)
-    with_room, _, _ = _fewest(fleet, tighter, rate_rps, sizes, offer)
+    # Where no engine can be spared without room, none can be with it.
+    with_room = needed if needed >= engines else _fewest(fleet, tighter, rate_rps, sizes, offer)[0]
     over = broken[len(sizes) :]
     kept = int(over.argmax()) if over.any() else len(_RATES) - 1
     per_step = saturated_rps * engines * FULLEST / len(_RATES)

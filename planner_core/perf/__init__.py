@@ -5,9 +5,9 @@ The default one comes with the package; the others are loaded when they are firs
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from planner_core.data.later import loader
 from planner_core.perf.linear import Linear, LinearState
 from planner_core.perf.protocol import BatchLoad, Estimate, PerfModel
 
@@ -25,12 +25,7 @@ _LATER = {
 }
 """The modules of names that are loaded when they are asked for."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-
+__getattr__ = loader(__name__, _LATER)
 
 __all__ = [
     "GPUS",

@@ -5,9 +5,9 @@ The default ones come with the package; the others, and all by their names, are 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from planner_core.data.later import loader
 from planner_core.predictors.constant import Constant, ConstantState
 from planner_core.predictors.ensemble import Ensemble, EnsembleState
 from planner_core.predictors.kalman import Kalman, KalmanState
@@ -32,12 +32,7 @@ _LATER = {
 }
 """The modules of names that are loaded when they are asked for."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-
+__getattr__ = loader(__name__, _LATER)
 
 __all__ = [
     "BY_NAME",

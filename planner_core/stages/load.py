@@ -6,72 +6,28 @@ the SLA, and shrinks to what keeps the SLA times the sensitivity; between the tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 import attrs
 import numpy as np
 
 from planner_core.config import EngineSpec, LoadScaling, SlaTargets
-from planner_core.data.fpm import ROW_OF, Floats, FpmBatch
+from planner_core.data.fpm import Floats
 from planner_core.data.reasons import Counterfactual, LoadReason
 from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
 from planner_core.maths.batch_fleet import BatchFleet
 from planner_core.maths.fleet import Fleet, Promise
 from planner_core.maths.nearby import Nearby, look_nearby
+from planner_core.maths.next_request import Latency, latency
 from planner_core.maths.queueing import BUSY_SHARE, whole
-from planner_core.maths.sla import Capacity, Curve, Iteration, capacity, chunk_tokens, prefill_s
-from planner_core.perf import BatchLoad
+from planner_core.maths.sla import Curve, Iteration, capacity
+from planner_core.maths.work import Work
 
 SKEW = 3.0
 """An engine with this many times the mean work is named."""
 KV_FILL = 0.9
 """Share of the KV cache that is planned for; the rest takes up requests that outgrow the mean."""
-
-Amount = TypeVar("Amount")
-
-
-class Work(NamedTuple, Generic[Amount]):
-    """What engines have in hand: arrays of shape (engines,), or floats, the sums over engines."""
-
-    queued_tokens: Amount
-    """Fresh prompt tokens that wait: without what the prefix cache is expected to serve."""
-    queued_prompts: Amount
-    prefill_tokens: Amount
-    """Prompt tokens per pass, over the engine's latest passes; 0 where it idles."""
-    num_decode: Amount
-    """Requests that decode or wait to."""
-    kv_tokens: Amount
-    """Their KV tokens."""
-
-    def times(self, factor: Any) -> Work[Any]:
-        """All of it, ``factor`` times."""
-        tokens, prompts, prefill_tokens, num_decode, kv_tokens = self
-        return Work(
-            tokens * factor,
-            prompts * factor,
-            prefill_tokens * factor,
-            num_decode * factor,
-            kv_tokens * factor,
-        )
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Reports:
-    """The work in hand as the engines of a role last said."""
-
-    each: Work[Floats]
-    """Per known engine."""
-    all: Work[float]
-    """Summed over the known engines."""
-    num_busy: float
-    """Engines whose latest pass computed prompts."""
-
-    @property
-    def idle(self) -> bool:
-        """Nothing runs or waits anywhere."""
-        return not any(self.all)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -105,104 +61,6 @@ class Situation:
     burst_rps: float
     """What a burst like those before would bring, 0 where none is expected."""
     startup_s: float
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Latency:
-    """TTFT and ITL of the next request in ms, of each engine or of a mean one; ``None`` where the role has none."""
-
-    ttft_ms: Any
-    itl_ms: Any
-
-    @property
-    def highest_ttft_ms(self) -> float | None:
-        """Over engines."""
-        return None if self.ttft_ms is None else float(np.maximum.reduce(self.ttft_ms))
-
-    @property
-    def highest_itl_ms(self) -> float | None:
-        """Over engines."""
-        return None if self.itl_ms is None else float(np.maximum.reduce(self.itl_ms))
-
-    def above(self, sla: SlaTargets) -> bool:
-        """Whether every engine misses the same target."""
-        return _all(self.ttft_ms, sla.ttft_ms) or _all(self.itl_ms, sla.itl_ms)
-
-    def within(self, ttft_ms: float, itl_ms: float) -> Any:
-        """Which engines keep both targets: a bool, or one for each."""
-        pairs = ((self.ttft_ms, ttft_ms), (self.itl_ms, itl_ms))
-        keeps = [ms <= target_ms for ms, target_ms in pairs if ms is not None]
-        return keeps[0] & keeps[1] if len(keeps) == 2 else keeps[0]
-
-
-def reports_of(role: Role, batch: FpmBatch, kv_hit_rate: float, metric_samples: int) -> Reports:
-    """The work in hand. The latest pass of an engine counts, so that an idle engine is seen as idle."""
-    now = batch.table[:, batch.latest]
-    each = _work(now, kv_hit_rate)
-    every = _work(np.add.reduce(now, axis=1).tolist(), kv_hit_rate)
-    num_busy = float(np.count_nonzero(each.prefill_tokens))
-    if role is Role.AGG and len(batch) > len(batch.latest) and every.num_decode + every.prefill_tokens > 0:
-        at_work = now[ROW_OF["prefill_tokens"]] + now[ROW_OF["num_decode"]] > 0
-        mixed = _prompt_tokens_per_pass(batch, metric_samples) * at_work
-        each = each._replace(prefill_tokens=mixed)
-        every = every._replace(prefill_tokens=float(np.add.reduce(mixed)))
-    return Reports(each=each, all=every, num_busy=num_busy)
-
-
-def _work(columns: Sequence[Any] | Floats, kv_hit_rate: float) -> Work[Any]:
-    """Work from the columns of passes, or from their sums."""
-    return Work(
-        queued_tokens=columns[ROW_OF["queued_prefill_tokens"]] * (1 - kv_hit_rate),
-        queued_prompts=columns[ROW_OF["queued_num_prefill"]],
-        prefill_tokens=columns[ROW_OF["prefill_tokens"]],
-        num_decode=columns[ROW_OF["num_decode"]] + columns[ROW_OF["queued_num_decode"]],
-        kv_tokens=columns[ROW_OF["decode_kv_tokens"]] + columns[ROW_OF["queued_decode_kv_tokens"]],
-    )
-
-
-def _prompt_tokens_per_pass(batch: FpmBatch, metric_samples: int) -> Floats:
-    """Mean over the latest ``metric_samples`` passes with work of each engine."""
-    worked = (batch.engine >= 0) & (batch.prefill_tokens + batch.num_decode > 0)
-    rows = np.flatnonzero(worked)[::-1]  # newest first
-    rows = rows[batch.engine[rows].argsort(kind="stable")]
-    engine = batch.engine[rows]
-    latest = np.arange(len(rows)) - engine.searchsorted(engine) < metric_samples
-    engine, size = engine[latest], len(batch.latest)
-    tokens = np.bincount(engine, weights=batch.prefill_tokens[rows[latest]], minlength=size)
-    mean: Floats = tokens / np.maximum(np.bincount(engine, minlength=size), 1)
-    return mean
-
-
-def shape_from_work(every: Work[float]) -> tuple[float | None, float | None]:
-    """Mean length of waiting prompts and mean context of decodes: what engines alone tell of the requests."""
-    isl = max(1.0, every.queued_tokens / every.queued_prompts) if every.queued_prompts else None
-    context = max(1.0, every.kv_tokens / every.num_decode) if every.num_decode else None
-    return isl, context
-
-
-def latency(s: Situation, work: Work[Any]) -> Latency:
-    """TTFT and ITL of the next request on engines with this much work each."""
-    shape = s.curve.shape
-    ttft_ms = itl_ms = None
-    if s.role.prefills:
-        behind, chunk = work.queued_tokens + shape.fresh_isl, chunk_tokens(s.spec)
-        beside = (work.num_decode, work.kv_tokens) if s.role.decodes else (0.0, 0.0)
-        ttft_ms = prefill_s(s.iteration, behind, shape, chunk, *beside) * 1e3
-    if s.role.decodes:
-        num, kv_tokens = work.num_decode + 1, work.kv_tokens + shape.context
-        pass_s = s.iteration(BatchLoad(num_decode=num, decode_kv_tokens=kv_tokens))
-        if s.role.prefills:
-            # Prompt tokens per pass are a mean: some passes compute a whole prompt, the others none.
-            prompt = min(max(shape.fresh_isl, 1.0), chunk_tokens(s.spec))
-            mixed = BatchLoad(
-                num_decode=num,
-                decode_kv_tokens=kv_tokens,
-                prefill_tokens=prompt,
-                prefill_pairs=prompt * shape.pairs_per_token,
-            )
-            pass_s = pass_s + (s.iteration(mixed) - pass_s) * (work.prefill_tokens / prompt)
-        itl_ms = pass_s * (1e3 / shape.accept_length)
-    return Latency(ttft_ms=ttft_ms, itl_ms=itl_ms)
 
 
 def survey(s: Situation) -> Nearby | None:
@@ -337,7 +195,7 @@ def _needed_by_engines(s: Situation, ttft_ms: float, itl_ms: float, now: Latency
     """
     needs = [_memory_need(s)]
     if now.itl_ms is not None:
-        within: Capacity = capacity(s.curve, ttft_ms, itl_ms)
+        within = capacity(s.curve, ttft_ms, itl_ms)
         tokens_per_ms = np.add.reduce(s.work.num_decode / now.itl_ms) * s.coverage
         needs.append(float(tokens_per_ms) * (within.itl_ms or 0.0) / (within.batch * s.engines_per_replica))
     if s.role.prefills:
@@ -364,17 +222,14 @@ def _smallest_that_keeps(s: Situation, least: int, most: int, ttft_ms: float, it
     """The smallest fleet from ``least`` to ``most`` replicas whose engines keep the targets with the work of all."""
 
     def keeps(replicas: Any) -> Any:
-        after = latency(s, s.all_work.times(1 / (replicas * s.engines_per_replica)))
+        each = s.all_work.times(1 / (replicas * s.engines_per_replica))
+        after = latency(s.role, s.iteration, s.spec, s.curve.shape, each)
         return after.within(ttft_ms, itl_ms)
 
     if keeps(least):  # as it mostly does
         return least
     kept = np.flatnonzero(keeps(np.arange(least + 1, most + 1)))
     return least + 1 + int(kept[0]) if len(kept) else None
-
-
-def _all(values: Floats | None, target: float) -> bool:
-    return values is not None and bool((values > target).all())
 
 
 def _numbers(s: Situation, now: Latency) -> dict[str, float]:
