@@ -391,6 +391,7 @@ def draw(compared: list[Compared], sized: list[Sized], file: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     panels = [(Role.PREFILL, "TTFT"), (Role.DECODE, "ITL"), (Role.AGG, "TTFT"), (Role.AGG, "ITL")]
     figure, axes = plt.subplots(1, len(panels), figsize=(13, 3.6), layout="constrained")
@@ -414,6 +415,10 @@ def draw(compared: list[Compared], sized: list[Sized], file: Path) -> None:
         axis.set(
             xscale="log", yscale="log", xlim=ends, ylim=ends, title=f"{name}, {role}", xlabel="simulated, ms"
         )
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            side.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+            side.set_minor_formatter(ticker.NullFormatter())
     axes[0].set_ylabel("foretold, ms")
     axes[0].legend(fontsize=7, frameon=False)
     figure.savefig(file, dpi=90)

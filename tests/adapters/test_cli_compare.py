@@ -108,7 +108,7 @@ def test_the_planner_runs_as_it_is_meant_to(capsys: pytest.CaptureFixture[str], 
     """Target sla with both loops, without a budget, over its one headroom knob."""
     few = ("--policies", "planner", *FEW[2:])
     found = compare_json(capsys, trace, *few)
-    assert [row["params"]["sla_quantile"] for row in found] == [None, 0.9, 0.95, 0.99]
+    assert [row["params"]["sla_quantile"] for row in found] == [None, 0.9, 0.95, 0.999]
     assert [row["is_default"] for row in found] == [True, False, False, False]
 
 

@@ -18,7 +18,7 @@ from planner_core import LoadScaling, PlannerConfig, Role
 PLANNER, ORACLE = "planner", "oracle"
 ATTAINMENTS = (0.8, 0.9, 0.95, 0.99, 0.999)
 """What the oracle is asked for; the one before the last is its usual one."""
-QUANTILES = (None, 0.9, 0.95, 0.99)
+QUANTILES = (None, 0.9, 0.95, 0.999)
 TARGETS = ("throughput", "latency", "sla")
 MOST_STATIC = 12
 

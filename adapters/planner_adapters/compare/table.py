@@ -92,7 +92,7 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
 
 def shown(params: Mapping[str, Any]) -> str:
     """Parameters in short."""
-    return ", ".join(f"{key} {'mean' if value is None else value}" for key, value in params.items())
+    return ", ".join(f"{key} {'unset' if value is None else value}" for key, value in params.items())
 
 
 def _number(value: float | None) -> str:
