@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from planner_core._engine import Engine, curve_of, engine_of
 from planner_core.config import LoadScaling, PlannerConfig
 from planner_core.data.fpm import SHORTEST_S, Floats, FpmBatch
 from planner_core.data.roles import Role
@@ -14,9 +15,8 @@ from planner_core.data.state import DemandState, FleetMemory, RoleState
 from planner_core.maths.fleet import Fleet, Sizing, size
 from planner_core.maths.next_request import Latency
 from planner_core.maths.next_request import latency as next_latency
-from planner_core.maths.sla import Iteration, RequestShape, curve
+from planner_core.maths.sla import RequestShape
 from planner_core.maths.work import Reports, reports_of, shape_from_work
-from planner_core.perf import BatchLoad, PerfModel
 from planner_core.stages import forecast, inventory, load, schedule, surges
 from planner_core.types import RoleDiagnostics, TickInput, TrafficForecast
 
@@ -38,7 +38,7 @@ class View:
     """State of the performance model."""
     memory: FleetMemory
     reports: Reports | None
-    iteration: Iteration | None
+    iteration: Engine | None
     situation: load.Situation | None
     latency: Latency | None
 
@@ -54,13 +54,13 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
     fleet = inventory.take_stock(memory, spec, counts, batch, now_s, loop.patience_s)
     per_replica = len(batch.latest) / batch.num_workers if batch.num_workers else 1.0
     reports = situation = latency = None
-    iteration = _iteration(model, perf)
+    iteration = engine_of(model, perf)
     if batch.num_workers:
         reports = reports_of(role, batch, demand.kv_hit_rate or 0.0, loop.metric_samples)
     if config.target == "sla":
         shape = shape_of(demand, reports, inputs.forecast)
         if reports is not None and fleet.total and iteration is not None and shape is not None:
-            engine_curve = curve(role, iteration, spec, shape, config.sla.share)
+            engine_curve = curve_of(role, iteration, spec, shape, config.sla.share)
             situation = load.Situation(
                 role=role,
                 spec=spec,
@@ -96,25 +96,13 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
     )
 
 
-def _iteration(model: PerfModel[Any], perf_state: Any) -> Iteration | None:
-    """A performance model as a function of the load; ``None`` while it isn't ready."""
-    if model.iteration_s(perf_state, BatchLoad(num_decode=1.0)) is None:
-        return None
-
-    def iteration(batch_load: BatchLoad) -> Any:
-        estimate = model.iteration_s(perf_state, batch_load)
-        assert estimate is not None  # a model that is ready for one load is ready for all
-        return estimate.mean_s + SHORTEST_S  # never 0, so that everything may be divided by it
-
-    return iteration
-
-
 def shape_of(
     demand: DemandState, reports: Reports | None, coming: TrafficForecast | None
 ) -> RequestShape | None:
     """What requests are like: from forecast or traffic, else from what engines hold; ``None`` if nothing is known."""
-    isl = (coming.isl if coming else None) or demand.inputs.mean
-    osl = (coming.osl if coming else None) or forecast.expected_osl(demand)
+    seen = demand.requests
+    isl = (coming.isl if coming else None) or seen.isl
+    osl = (coming.osl if coming else None) or seen.osl
     if isl is None and reports is not None:
         waiting, context = shape_from_work(reports.all)
         isl = waiting or context
@@ -123,10 +111,10 @@ def shape_of(
     return RequestShape(
         isl=isl,
         osl=osl,
-        isl_cv2=demand.inputs.cv2,
-        osl_cv2=demand.outputs.cv2,
-        kv_hit_rate=demand.kv_hit_rate or 0.0,
-        accept_length=demand.accept_length or 1.0,
+        isl_cv2=seen.isl_cv2,
+        osl_cv2=seen.osl_cv2,
+        kv_hit_rate=seen.kv_hit_rate,
+        accept_length=seen.accept_length,
     )
 
 
@@ -171,7 +159,8 @@ def sizings_for(
     """
     if view.iteration is None or shape is None or (view.role.decodes and shape.osl is None):
         return None
-    fleet = Fleet.of(view.role, view.iteration, config.engines[view.role], shape)
+    fleet = curve_of(view.role, view.iteration, config.engines[view.role], shape, config.sla.share).load
+    assert isinstance(fleet, Fleet)  # the output length is known
     roomy = load.with_room(config.sla, config.load_loop or DEFAULT_LOAD)
     return size(fleet, load.promised(config.sla), rate_rps), size(fleet, roomy, rate_rps)
 

@@ -58,6 +58,19 @@ class LengthSum:
 
 
 @attrs.frozen(kw_only=True)
+class Requests:
+    """What requests are taken to be like; ``None``: not known. Kept until they have become clearly different."""
+
+    isl: float | None = None
+    osl: float | None = None
+    isl_cv2: float | None = None
+    """Squared coefficient of variation of the input tokens."""
+    osl_cv2: float | None = None
+    kv_hit_rate: float = 0.0
+    accept_length: float = 1.0
+
+
+@attrs.frozen(kw_only=True)
 class Surges:
     """Bursts of arrivals that came and went."""
 
@@ -96,6 +109,8 @@ class DemandState:
     kv_hit_rate: float | None = None
     """Last valid value, at most 0.95."""
     accept_length: float | None = None
+    requests: Requests = Requests()
+    """What fleets are sized for."""
 
 
 @attrs.frozen(kw_only=True)

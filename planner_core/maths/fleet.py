@@ -69,7 +69,7 @@ class Sizing:
     """The latency of a lone request, for the unreachable target."""
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True)
 class Promise:
     """Targets, and for which share of the requests."""
 
@@ -152,6 +152,10 @@ class Fleet:
                 offer.itl.mean_s > BEST_SLACK * self.model.lone_itl_s
             )
         return found
+
+    def broken(self, promise: Promise, offer: Offer) -> Any:
+        """Which fleets break the promise in any way."""
+        return np.logical_or.reduce(list(self.breaks(promise, offer).values()))
 
     def _misses_ttft(self, promise: Promise, ttft: Delay) -> Any:
         """Which fleets break the promised TTFT by a wait that is worth shortening.

@@ -1,22 +1,29 @@
 """One look at fleets about as large as the present one: quick enough for every tick.
 
 :func:`planner_core.maths.fleet.size` searches among all sizes. A fleet that is watched every few seconds is mostly
-nearly right, so one round over sizes near the present one tells what is needed, with and without room to spare.
+right as it is, for any rate of some range, which is found once for as long as engines and requests stay the same; and
+else nearly right, so one round over sizes near the present one tells what is needed, with and without room to spare.
 """
 
 from __future__ import annotations
+
+import functools
+import math
 
 import attrs
 import numpy as np
 
 from planner_core.data.fpm import Bools, Floats
-from planner_core.maths.fleet import FULLEST, Fleet, Offer, Promise, size
+from planner_core.maths.fleet import FULLEST, Fleet, Promise, size
 
 _NEAR = np.array([-4.0, -3, -2, -1, 0, 1, 2, 3, 4, 6, 9, 12, 16])
 _FAR = np.array([-0.9, -0.75, -0.6, -0.45, -0.3, -0.2, -0.1, 0.1, 0.2, 0.35, 0.6, 1.0])
 """Sizes that are looked at: so many engines more than there are, and such a part of them more."""
-_RATES = np.linspace(0.05, 1.0, 20)
+_SHARES = np.linspace(0.025, 1.0, 40)
 """Rates at which the present fleet is looked at, of its saturated one."""
+FINE = 0.01
+"""Rates are rounded up by at most this share, so that what was found for one serves the next tick's too."""
+KEPT = 4096
 
 
 @attrs.frozen(kw_only=True)
@@ -24,51 +31,103 @@ class Nearby:
     """How many engines a rate needs, and what the present ones carry."""
 
     needed: int
-    """Engines that keep the promise; at most the next size looked at too many."""
+    """Engines that keep the promise, just the present ones where none is missing and none can be spared; at most the
+    next size looked at too many."""
     with_room: int
-    """Engines that keep the tighter promise; where none can be spared anyway, just ``needed``."""
-    binding: str
-    """What one engine less would break; ``none`` if nothing."""
+    """Engines that keep the tighter promise; where none can be spared, just the present ones, or ``needed``."""
     most_rps: float
-    """Rate that the present engines carry within the promise, rounded down to a twentieth of the saturated one."""
+    """Rate that the present engines carry within the promise, rounded down to a fortieth of the saturated one."""
     too_much_rps: float
     """Rate that they don't carry, rounded up."""
 
 
 def look_nearby(fleet: Fleet, rate_rps: float, engines: int, promise: Promise, tighter: Promise) -> Nearby:
     """Engines for ``rate_rps`` requests per second, where ``engines`` (at least 1) run now."""
-    sizes = np.unique(np.maximum(np.rint(np.concatenate((engines + _NEAR, engines * (1 + _FAR)))), 1.0))
-    saturated_rps = fleet.saturated_rps
-    offer = fleet.offers(
-        np.concatenate((np.maximum(rate_rps, 1e-9 * saturated_rps) / sizes, saturated_rps * _RATES)),
-        np.concatenate((sizes, np.full(len(_RATES), float(engines)))),
-    )
-    needed, broken, binding = _fewest(fleet, promise, rate_rps, sizes, offer)
-    # Where no engine can be spared without room, none can be with it.
-    with_room = needed if needed >= engines else _fewest(fleet, tighter, rate_rps, sizes, offer)[0]
-    over = broken[len(sizes) :]
-    kept = int(over.argmax()) if over.any() else len(_RATES) - 1
-    per_step = saturated_rps * engines * FULLEST / len(_RATES)
+    right = _just_right(fleet, engines, promise, tighter)
+    if right.spare_rps < rate_rps <= right.most_rps:
+        needed, with_room = engines, engines
+    else:
+        needed, with_room = _search(fleet, rounded_up(rate_rps), engines, promise, tighter)
     return Nearby(
-        needed=needed,
-        with_room=max(needed, with_room),
-        binding=binding,
-        most_rps=kept * per_step,
-        too_much_rps=(kept + 1) * per_step,
+        needed=needed, with_room=with_room, most_rps=right.most_rps, too_much_rps=right.too_much_rps
     )
 
 
-def _fewest(
-    fleet: Fleet, promise: Promise, rate_rps: float, sizes: Floats, offer: Offer
-) -> tuple[int, Bools, str]:
-    """(Fewest engines from which on the promise is kept, what breaks it, by what one engine less would)."""
-    breaks = fleet.breaks(promise, offer)
-    broken = np.logical_or.reduce(list(breaks.values()))
-    bad = np.flatnonzero(broken[: len(sizes)])
+@attrs.frozen
+class Alone:
+    """What requests meet on an idle engine."""
+
+    unreachable: str | None
+    """The target that a lone mean request misses, ``ttft`` or ``itl``; ``None`` if it meets both."""
+    best_ms: float | None
+    """Its latency, for that target."""
+    too_long: float
+    """Share of the requests whose prompts miss the TTFT even so."""
+
+
+@functools.lru_cache(maxsize=KEPT)
+def alone(fleet: Fleet, promise: Promise) -> Alone:
+    """What no number of engines can better."""
+    return Alone(*fleet.unreachable(promise), fleet.too_long(promise.ttft_ms))
+
+
+@attrs.frozen
+class Right:
+    """The rates for which a fleet is just right."""
+
+    spare_rps: float
+    """Above it, no engine can be spared with room."""
+    most_rps: float
+    """Up to it, the promise is kept."""
+    too_much_rps: float
+    """From it on, the promise is broken."""
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _just_right(fleet: Fleet, engines: int, promise: Promise, tighter: Promise) -> Right:
+    """By a look at many rates; what lies between two of them is not just right."""
+    rates = fleet.saturated_rps * FULLEST * _SHARES * engines
+    fewer = max(engines - 1, 1)
+    sizes = np.repeat((float(engines), float(fewer)), len(rates))
+    offer = fleet.offers(np.concatenate((rates, rates)) / sizes, sizes)
+    too_much = _first_broken(fleet.broken(promise, offer)[: len(rates)])
+    spare = _first_broken(fleet.broken(tighter, offer)[len(rates) :])
+    step = rates[0]
+    return Right(
+        spare_rps=0.0 if engines == 1 else float(step) * (spare + 1),
+        most_rps=float(step) * too_much,
+        too_much_rps=float(step) * (too_much + 1),
+    )
+
+
+def _first_broken(broken: Bools) -> int:
+    return int(broken.argmax()) if broken.any() else len(broken)
+
+
+def rounded_up(rate_rps: float) -> float:
+    """Up to ``FINE`` more; 0 stays 0."""
+    return math.exp(math.ceil(math.log(rate_rps) / FINE) * FINE) if rate_rps > 0 else 0.0
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _search(
+    fleet: Fleet, rate_rps: float, engines: int, promise: Promise, tighter: Promise
+) -> tuple[int, int]:
+    """(Engines that keep the promise, engines that keep the tighter one) by one look at many sizes."""
+    sizes = np.unique(np.maximum(np.rint(np.concatenate((engines + _NEAR, engines * (1 + _FAR)))), 1.0))
+    offer = fleet.offers(np.maximum(rate_rps, 1e-9 * fleet.saturated_rps) / sizes, sizes)
+    needed = _fewest(fleet, promise, rate_rps, sizes, fleet.broken(promise, offer))
+    # Where no engine can be spared without room, none can be with it.
+    if needed >= engines:
+        return needed, needed
+    with_room = _fewest(fleet, tighter, rate_rps, sizes, fleet.broken(tighter, offer))
+    return needed, min(max(needed, with_room), engines)
+
+
+def _fewest(fleet: Fleet, promise: Promise, rate_rps: float, sizes: Floats, broken: Bools) -> int:
+    """Fewest engines from which on the promise is kept."""
+    bad = np.flatnonzero(broken)
     if not len(bad):
-        return int(sizes[0]), broken, "none"
+        return int(sizes[0])
     last = int(bad[-1])
-    binding = next(name for name, which in breaks.items() if which[last])
-    if last + 1 == len(sizes):
-        return size(fleet, promise, rate_rps).engines, broken, binding
-    return int(sizes[last + 1]), broken, binding
+    return size(fleet, promise, rate_rps).engines if last + 1 == len(sizes) else int(sizes[last + 1])

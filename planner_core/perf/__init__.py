@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from planner_core.data.later import loader
 from planner_core.perf.linear import Linear, LinearState
-from planner_core.perf.protocol import BatchLoad, Estimate, PerfModel
+from planner_core.perf.protocol import BatchLoad, Estimate, PerfModel, Recognisable
 
 if TYPE_CHECKING:
     from planner_core.perf.blended import Blended, BlendedState
@@ -40,5 +40,6 @@ __all__ = [
     "PerfModel",
     "Prior",
     "Profiled",
+    "Recognisable",
     "Roofline",
 ]

@@ -12,7 +12,6 @@ be negative: more work never takes less time.
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,7 @@ from planner_core.data.checks import config_number, object_with
 from planner_core.data.fpm import SHORTEST_S, Bools, Floats, FpmBatch
 from planner_core.perf.prior import Prior
 from planner_core.perf.protocol import BatchLoad, Estimate
-from planner_core.perf.regression import ROWS, axes, fit, load_of, passes
+from planner_core.perf.regression import ROWS, axes, can_wait, fit, load_of, passes, still_holds
 from planner_core.perf.retention import keep
 
 COSTS: tuple[Callable[[BatchLoad], Any], ...] = (
@@ -47,10 +46,6 @@ PRIOR_HALF_LIFE = 8
 """… halved with so many passes seen."""
 FIRST_ROUNDS, ROUNDS = 4, 2
 """Of reweighting: later fits start from the last one, and need fewer."""
-AGREEMENT = 2.0
-"""New passes whose median is within this many standard errors of the estimate are folded in by and by …"""
-FOLD_AFTER = 512
-"""… after so many passes at the latest."""
 ODD = 4.0
 """A pass off the estimate by more than this factor is a pause, a compilation, a broken record: it teaches nothing …"""
 PATIENCE = 6
@@ -140,6 +135,10 @@ class Blended:
         spread = self.prior.spread if state.spread is None else state.spread
         return Estimate(mean_s=mean_s, std_s=spread * mean_s)
 
+    def knowledge(self, state: BlendedState) -> tuple[float, ...]:
+        """States with equal knowledge give equal means."""
+        return state.coefficients
+
     def _mean_s(self, state: BlendedState, load: BatchLoad) -> Any:
         decodes, prompts, *costs = state.coefficients
         decode_s, prefill_s = self.prior.parts_s(load)
@@ -152,10 +151,9 @@ class Blended:
     def _can_wait(self, state: BlendedState, num_seen: int, took: Floats) -> bool:
         """Whether the new passes' median duration is the expected one, so that the fit can wait for more of them."""
         folded = int(state.samples[-1, -1]) + 1 if state.samples.shape[1] else 0
-        if folded < self.max_samples or num_seen - folded >= FOLD_AFTER or state.spread is None:
+        if folded < self.max_samples or state.spread is None:
             return False
-        median = float(np.sort(took)[len(took) // 2])
-        return abs(median - 1.0) <= AGREEMENT * state.spread / math.sqrt(len(took))
+        return can_wait(num_seen - folded, len(took), np.ones_like(took), took, state.spread)
 
     def _fitted(
         self, state: BlendedState, pool: Floats, num_seen: int, num_odd: tuple[int, int]
@@ -180,10 +178,15 @@ class Blended:
             start=np.array(state.coefficients),
             rounds=FIRST_ROUNDS if num_seen <= self.max_samples else ROUNDS,
         )
+        coefficients = found.coefficients
+        if num_seen > self.max_samples:
+            before, after = (fit @ columns / samples[0] - 1 for fit in (state.coefficients, coefficients))
+            if still_holds(before, after, samples, found.spread, len(IS_COST)):
+                coefficients = np.array(state.coefficients)
         certain = num_seen >= PRIOR_PASSES
         return BlendedState(
             samples=samples,
-            coefficients=tuple(found.coefficients.tolist()),
+            coefficients=tuple(coefficients.tolist()),
             spread=found.spread if certain else max(found.spread, self.prior.spread),
             num_seen=num_seen,
             num_odd=num_odd,

@@ -18,7 +18,16 @@ import numpy as np
 from planner_core.data.checks import config_number
 from planner_core.data.fpm import Floats, FpmBatch
 from planner_core.perf.protocol import BatchLoad, Estimate
-from planner_core.perf.regression import HALF_LIFE, HUBER, LEAST_WEIGHT, ROWS, axes, passes, spread_of
+from planner_core.perf.regression import (
+    HUBER,
+    ROWS,
+    axes,
+    can_wait,
+    counts,
+    passes,
+    spread_of,
+    still_holds,
+)
 from planner_core.perf.retention import keep
 
 FEATURES = 7
@@ -26,10 +35,6 @@ FEATURES = 7
 FIRST_FIT_ROUNDS = 6
 """Reweighting rounds of the first fit; later fits start from the last one, and need fewer."""
 ROUNDS = 2
-AGREEMENT = 2.0
-"""New passes whose median is within this many standard errors of the estimate are folded in by and by."""
-FOLD_AFTER = 512
-"""Passes that are folded in at the latest; while too many wait, some of them go, evenly."""
 PRIOR_WEIGHT = 0.05
 """Weight of the prior against a pass; it decides only what the passes leave open."""
 PRIOR_SHAPE = np.array([1.0, 1 / 150, 1e-7, 1 / 500, 1 / 200_000, 0.0, 0.0])
@@ -98,7 +103,10 @@ class Linear:
             return state
         pending = np.concatenate((state.pending, new), axis=1)
         folded = int(state.samples[-1, -1]) + 1 if state.fitted else 0
-        if num_seen > self.max_samples and num_seen - folded < FOLD_AFTER and _agrees(state, new):
+        settled = state.fitted and num_seen > self.max_samples
+        if settled and can_wait(
+            num_seen - folded, new.shape[1], _mean_s(state.coefficients, *new[1:-1]), new[0], state.spread
+        ):
             if pending.shape[1] > self.max_samples:
                 pending = pending[:, :: math.ceil(pending.shape[1] / self.max_samples)].copy()
             pending.flags.writeable = False
@@ -116,6 +124,12 @@ class Linear:
             return LinearState(samples=samples, num_seen=num_seen)
         start, rounds = (state.coefficients, ROUNDS) if state.fitted else (None, FIRST_FIT_ROUNDS)
         coefficients, spread = _fit(samples, start, rounds)
+        if settled:
+            before, after = (
+                _mean_s(fit, *samples[1:-1]) / samples[0] - 1 for fit in (state.coefficients, coefficients)
+            )
+            if still_holds(before, after, samples, spread, FEATURES):
+                coefficients = state.coefficients
         return LinearState(
             samples=samples, coefficients=coefficients, spread=spread, num_seen=num_seen, fitted=True
         )
@@ -125,29 +139,27 @@ class Linear:
         if not state.fitted:
             return None
         mean_s = _mean_s(
-            state, load.prefill_tokens, load.prefill_pairs, load.num_decode, load.decode_kv_tokens
+            state.coefficients,
+            load.prefill_tokens,
+            load.prefill_pairs,
+            load.num_decode,
+            load.decode_kv_tokens,
         )
         return Estimate(mean_s=mean_s, std_s=state.spread * mean_s)
 
-
-def _agrees(state: LinearState, new: Floats) -> bool:
-    """Whether the new passes' median duration is the expected one, so that the fit can wait for more of them."""
-    surprise = _mean_s(state, *new[1:-1]) / new[0]
-    num = len(surprise)
-    surprise.sort()
-    return abs(float(surprise[num // 2]) - 1.0) <= AGREEMENT * state.spread / math.sqrt(num)
+    def knowledge(self, state: LinearState) -> bytes:
+        """States with equal knowledge give equal means."""
+        return state.coefficients.tobytes()
 
 
 def _mean_s(
-    state: LinearState,
+    coefficients: Floats,
     prefill_tokens: Any,
     prefill_pairs: Any,
     num_decode: Any,
     decode_kv_tokens: Any,
 ) -> Any:
-    overhead, per_token, per_pair, per_request, per_kv_token, with_prompts, per_root = (
-        state.coefficients.tolist()
-    )
+    overhead, per_token, per_pair, per_request, per_kv_token, with_prompts, per_root = coefficients.tolist()
     prefill_s = per_token * prefill_tokens + per_pair * prefill_pairs
     mean_s = overhead + prefill_s + per_request * num_decode + per_kv_token * decode_kv_tokens
     if with_prompts:
@@ -176,8 +188,7 @@ def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, fl
         rows[5] = 0.0  # prompts in every pass: their overhead is the pass's
     np.sqrt(samples[1] + samples[3], out=rows[6])
     rows /= samples[0]
-    age = samples[-1, -1] - samples[-1]
-    count = np.maximum(LEAST_WEIGHT, np.exp2(age * (-1 / HALF_LIFE)))
+    count = counts(samples)
     young = np.sqrt(count)
     scale = rows.sum(axis=1) / num
     used = scale > 0

@@ -60,6 +60,10 @@ class Known(abc.ABC):
         mean_s = decode_s + prefill_s
         return Estimate(mean_s=mean_s, std_s=self.spread * mean_s)
 
+    def knowledge(self, state: tuple[()]) -> tuple[()]:
+        """Nothing but the model itself."""
+        return state
+
     @abc.abstractmethod
     def parts_s(self, load: BatchLoad) -> tuple[Floats | float, Floats | float]:
         """Seconds for the decodes of a pass, and what its prompts add to that; 0 where there are none."""

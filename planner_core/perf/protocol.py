@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Hashable
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import numpy as np
@@ -42,6 +43,14 @@ class Estimate:
 
     mean_s: Floats | float
     std_s: Floats | float
+
+
+class Recognisable(Protocol):
+    """A performance model that may say cheaply whether it has learned anything since."""
+
+    def knowledge(self, state: Any) -> Hashable:
+        """States with equal knowledge answer :meth:`PerfModel.iteration_s` alike."""
+        ...
 
 
 class PerfModel(Protocol[S]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import numpy as np
 
@@ -18,6 +20,16 @@ HALF_LIFE = 32
 """Passes after which a pass counts half, so that an engine that has changed is followed …"""
 LEAST_WEIGHT = 0.01
 """… down to this: passes at loads that haven't come again are all that is known of them."""
+AGREEMENT = 2.0
+"""New passes whose median is within this many standard errors of the estimate say nothing new, and wait."""
+FOLD_AFTER = 512
+"""Passes that are folded into a fit at the latest …"""
+FOLD_AFTER_BATCHES = 16
+"""… or so many batches, where a batch of a large fleet is as many."""
+ALIKE = 0.005
+"""Fits whose errors differ by this much say the same."""
+DOUBT = 3.0
+"""An F ratio that chance alone exceeds in about one case of a hundred."""
 
 
 @attrs.frozen
@@ -81,9 +93,8 @@ def fit(samples: Floats, columns: Floats, expected: Floats, hold: Floats, start:
     size = rows.mean(axis=1)
     used = size > 0
     size, rows = size[used], rows[used] / size[used, None]  # means of 1: the solver's pivots see one size
-    age = samples[-1, -1] - samples[-1]
-    count = np.maximum(LEAST_WEIGHT, np.exp2(age * (-1 / HALF_LIFE)))
-    young, num, num_used = np.sqrt(count), len(age), len(rows)
+    count = counts(samples)
+    young, num, num_used = np.sqrt(count), len(count), len(rows)
     wanted = expected[used] * size
     stiffness = np.sqrt(hold[used]) / np.where(wanted > 0, wanted, 1.0)
     system = np.zeros((num + num_used, num_used))
@@ -101,6 +112,33 @@ def fit(samples: Floats, columns: Floats, expected: Floats, hold: Floats, start:
     coefficients = expected.copy()
     coefficients[used] = solution / size
     return Fit(coefficients, spread_of(np.abs(solution @ rows - 1.0), count))
+
+
+def counts(samples: Floats) -> Floats:
+    """How much each pass counts, by its age; shape (passes,)."""
+    count: Floats = np.maximum(LEAST_WEIGHT, np.exp2((samples[-1] - samples[-1, -1]) * (1 / HALF_LIFE)))
+    return count
+
+
+def still_holds(before: Floats, after: Floats, samples: Floats, spread: float, num_coefficients: int) -> bool:
+    """Whether a fit with the errors ``before`` explains the samples as well as one with ``after``, but for chance.
+
+    Errors are relative, of shape (passes,). The F test of nested models, in which errors count up to ``HUBER`` spreads
+    and old passes count less.
+    """
+    count, most = counts(samples), HUBER * spread
+    old, new = (
+        count @ np.square(np.minimum(np.abs(errors), most)) / count.sum() for errors in (before, after)
+    )
+    return bool(old <= new * (1 + DOUBT * num_coefficients / count.sum()) + ALIKE**2)
+
+
+def can_wait(num_waiting: int, num_new: int, fitted: Floats, took: Floats, spread: float) -> bool:
+    """Whether new passes say nothing new: their median duration is what was ``fitted``, within its standard error."""
+    if num_waiting >= max(FOLD_AFTER, FOLD_AFTER_BATCHES * num_new):
+        return False
+    ratio = np.sort(fitted / took)
+    return abs(float(ratio[len(ratio) // 2]) - 1.0) <= AGREEMENT * spread / math.sqrt(len(ratio))
 
 
 def spread_of(absolute_residual: Floats, count: Floats) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from planner_core.config import PlannerConfig, ThroughputScaling
 from planner_core.data.fpm import LARGEST
 from planner_core.data.observations import TrafficObservation
-from planner_core.data.state import DemandState, LengthSum, TrafficSum
+from planner_core.data.state import DemandState, LengthSum, Requests, TrafficSum
 from planner_core.predictors import Forecast, Predictor
 from planner_core.types import TrafficForecast
 
@@ -25,6 +25,9 @@ SHAPE_MEMORY_S = 120.0
 """Time constant of the recent lengths."""
 CENSORED = 1.2
 """Engines that generate this many times the tokens of what completes are working on longer outputs than those seen."""
+CLEARLY = 0.03
+"""Requests are taken to be as before until a figure of theirs differs by this much: means over a few hundred requests
+do so by chance, and no fleet has to be sized anew for that."""
 MOST_MISSED = 64
 """Intervals of an outage that are filled in; after a longer one, a season has to be found again."""
 MAX_KV_HIT_RATE = 0.95
@@ -65,7 +68,7 @@ def learn(
         generated = demand.generated * kept + min(generated * traffic.duration_s, LARGEST)
     hit, accept = traffic.kv_hit_rate, traffic.accept_length
     most = math.inf if config.speculative_nextn is None else config.speculative_nextn + 1.0
-    return attrs.evolve(
+    demand = attrs.evolve(
         demand,
         pending=_add(demand.pending, traffic),
         recent_rps=recent_rps,
@@ -83,6 +86,30 @@ def learn(
         kv_hit_rate=demand.kv_hit_rate if hit is None else min(hit, MAX_KV_HIT_RATE),
         accept_length=demand.accept_length if accept is None else min(max(accept, 1.0), most),
     )
+    return attrs.evolve(demand, requests=_requests(demand))
+
+
+def _requests(demand: DemandState) -> Requests:
+    """What requests are like now, or were taken to be like before where that is nearly the same."""
+    seen = Requests(
+        isl=demand.inputs.mean,
+        osl=expected_osl(demand),
+        isl_cv2=demand.inputs.cv2,
+        osl_cv2=demand.outputs.cv2,
+        kv_hit_rate=demand.kv_hit_rate or 0.0,
+        accept_length=demand.accept_length or 1.0,
+    )
+    pairs = zip(_figures(demand.requests), _figures(seen), strict=True)
+    same = all(
+        (a is None) == (b is None) and abs((a or 0.0) - (b or 0.0)) <= CLEARLY * (b or 0.0) for a, b in pairs
+    )
+    return demand.requests if same else seen
+
+
+def _figures(requests: Requests) -> tuple[float | None, ...]:
+    """What the work of requests grows with, in proportion."""
+    second = (None if cv2 is None else 1 + cv2 for cv2 in (requests.isl_cv2, requests.osl_cv2))
+    return (requests.isl, requests.osl, *second, 1 - requests.kv_hit_rate, requests.accept_length)
 
 
 def learn_interval(demand: DemandState, slow: ThroughputScaling, now_s: float) -> DemandState:

@@ -18,7 +18,7 @@ from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
 from planner_core.maths.batch_fleet import BatchFleet
 from planner_core.maths.fleet import Fleet, Promise
-from planner_core.maths.nearby import Nearby, look_nearby
+from planner_core.maths.nearby import Nearby, alone, look_nearby
 from planner_core.maths.next_request import Latency, latency
 from planner_core.maths.queueing import BUSY_SHARE, whole
 from planner_core.maths.sla import Curve, Iteration, capacity
@@ -91,26 +91,25 @@ def wish(s: Situation, now: Latency) -> Wish:
     ask = _unit_need if s.loop.step == "unit" else _sized_need
     need, reason = ask(s, now)
     notes = _skew(s)
-    missed, best_ms = _unreachable(s)
+    missed, best_ms, too_long = _alone(s)
     if missed is not None:
         reason = LoadReason.SLA_UNREACHABLE
         best = f"{missed.upper()} of {best_ms:.4g} ms"
         notes = (f"a lone request has a {best} on this engine: more replicas can't help", *notes)
-    elif (
-        isinstance(s.curve.load, Fleet) and (share := s.curve.load.too_long(s.sla.ttft_ms)) > 1 - s.sla.share
-    ):
-        notes = (f"{share:.0%} of the prompts miss the TTFT even on an idle engine", *notes)
+    elif too_long > 1 - s.sla.share:
+        notes = (f"{too_long:.0%} of the prompts miss the TTFT even on an idle engine", *notes)
     return Wish(
         need=need, reason=reason, numbers=_numbers(s, now), counterfactuals=_counterfactuals(s), notes=notes
     )
 
 
-def _unreachable(s: Situation) -> tuple[str | None, float | None]:
-    """The target that a lone request misses, and the latency that it has."""
+def _alone(s: Situation) -> tuple[str | None, float | None, float]:
+    """The target that a lone request misses, the latency that it has, and the share of prompts that are too long."""
     if isinstance(s.curve.load, Fleet):
-        return s.curve.load.unreachable(promised(s.sla))
-    alone = capacity(s.curve, s.sla.ttft_ms, s.sla.itl_ms)
-    return alone.unreachable, alone.best_ms
+        lone = alone(s.curve.load, promised(s.sla))
+        return lone.unreachable, lone.best_ms, lone.too_long
+    one = capacity(s.curve, s.sla.ttft_ms, s.sla.itl_ms)
+    return one.unreachable, one.best_ms, 0.0
 
 
 def _sized_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -77,7 +77,8 @@ def check_perf_model(model: PerfModel[Any], *, num_many: int = 100) -> None:
 
     It must be deterministic, silent, vectorised, and leave states as they are; estimates must be finite and
     at least 0, also before any pass, if there are some; passes without a positive duration, with unknown work or
-    without any must teach nothing; states must compare by value, be picklable, and have stopped growing after
+    without any must teach nothing; states of equal ``knowledge``, where the model tells it, must give equal estimates;
+    states must compare by value, be picklable, and have stopped growing after
     9 × ``num_many`` batches.
     """
     name = type(model).__name__
@@ -97,7 +98,24 @@ def check_perf_model(model: PerfModel[Any], *, num_many: int = 100) -> None:
         _check_estimates(where, model, state)
         assert _same(state, again), f"{where}: iteration_s() changed the state that it was given"
     batches = [_passes(seed=number, num_passes=8) for number in range(num_many)]
+    if hasattr(model, "knowledge"):
+        _check_knowledge(name, model, batches)
     _check_size(name, "batches", model.observe, model.init(), batches)
+
+
+def _check_knowledge(name: str, model: Any, batches: Sequence[FpmBatch]) -> None:
+    """What is known is hashable, and says all that the mean of an estimate depends on."""
+    load = BatchLoad(prefill_tokens=np.array([0.0, 1.0, 4000.0]), num_decode=30.0, decode_kv_tokens=4e4)
+    answers: dict[Any, Any] = {}
+    state = model.init()
+    for batch in (*batches, _passes(seed=0, overhead_s=0.03)):
+        state = model.observe(state, batch)
+        estimate = model.iteration_s(state, load)
+        if estimate is not None:
+            known = answers.setdefault(model.knowledge(state), estimate.mean_s)
+            assert np.array_equal(known, estimate.mean_s), (
+                f"{name}: equal knowledge, two estimates of one load"
+            )
 
 
 def _check_estimates(where: str, model: PerfModel[Any], state: Any) -> None:

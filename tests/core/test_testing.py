@@ -183,6 +183,15 @@ class Bottomless(Linear):
         zeros = np.zeros(np.broadcast(load.prefill_tokens, load.num_decode).shape)
         return Estimate(mean_s=zeros, std_s=zeros)
 
+    def knowledge(self, state: Any) -> Any:
+        return state
+
+
+@attrs.frozen(kw_only=True)
+class Ignorant(Linear):
+    def knowledge(self, state: LinearState) -> bytes:
+        return b""
+
 
 @pytest.mark.parametrize(
     ("model", "sentence"),
@@ -192,6 +201,7 @@ class Bottomless(Linear):
         (Below(), "mean_s is negative"),
         (Credulous(), "passes that say nothing taught it something"),
         (Bottomless(), "its state grew from"),
+        (Ignorant(), "equal knowledge, two estimates"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -241,3 +241,14 @@ def test_it_is_not_ready_before_enough_passes() -> None:
 def test_impossible_settings_are_refused(field: str, value: int) -> None:
     with pytest.raises(ConfigError, match=rf"Linear\.{field} = {value}"):
         Linear(**{field: value})
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_noise_changes_nothing_that_is_known_and_a_slower_engine_does(role: Role) -> None:
+    model, state, known = Linear(), one_by_one(passes(role, 400, seed=1, noise=0.05)), set()
+    for seed in range(2, 42):
+        state = one_by_one(passes(role, 64, seed, noise=0.05), state, at_once=64)
+        known.add(model.knowledge(state))
+    assert len(known) <= 8
+    state = one_by_one(passes(role, 800, seed=50, noise=0.05, slower=1.2), state)
+    assert estimates_s(role, state) == pytest.approx([1.2 * s for s in truth_s(role)], rel=0.06)

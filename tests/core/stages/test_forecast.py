@@ -239,3 +239,16 @@ def test_the_step_that_needs_most_with_its_headroom_is_planned_for(lab: Any) -> 
     got = predicted(config, learn(config, window(180, 1.0)))
     assert got is not None
     assert (got.rate_rps, got.rate_std_rps) == (9.0, 5.0)
+
+
+@given(st.floats(1, 1e5), st.floats(1, 1e4), st.floats(0.9, 1.1), st.floats(0.9, 1.1))
+def test_requests_are_taken_to_be_as_they_were_until_they_are_clearly_different(
+    lab: Any, isl: float, osl: float, longer: float, later: float
+) -> None:
+    first, second = window(1e4, 1, isl, osl), window(1e4, 1, isl * longer, osl * later)
+    before, after = learn(config_for(lab), first).requests, learn(config_for(lab), first, second).requests
+    assert (before.isl, before.osl) == pytest.approx((isl, osl))
+    if max(abs(1 - 1 / longer), abs(1 - 1 / later)) < 0.029:
+        assert after == before
+    elif max(abs(1 - 1 / longer), abs(1 - 1 / later)) > 0.031:
+        assert (after.isl, after.osl) == pytest.approx((isl * longer, osl * later))
