@@ -150,12 +150,15 @@ def predict(demand: DemandState, slow: ThroughputScaling, startup_s: float) -> T
     """The highest demand until the replicas of the decision after this one could be ready.
 
     A replica that is ordered in one interval's time is ready ``startup_s`` later, so this decision has to cover
-    startup and interval. ``None`` while the predictor isn't ready. ISL and OSL are ``None`` while unknown.
+    startup and interval. While the predictor isn't ready, what arrives now is taken to go on; ``None`` where that isn't
+    known either. ISL and OSL are ``None`` while unknown.
     """
     steps = math.ceil((startup_s + slow.interval_s) / slow.interval_s)
     rate = _forecast(slow.predictor, demand.rate, steps)
     if rate is None:
-        return None
+        if demand.recent_rps is None:
+            return None
+        rate = Forecast(mean=np.full(steps, demand.recent_rps), std=np.zeros(steps))
     peak = int(np.argmax(rate.mean + slow.z * rate.std))  # the step that needs most, with its headroom
     return TrafficForecast(
         rate_rps=float(rate.mean[peak]),

@@ -187,6 +187,13 @@ class Recorder:
         return Forecast(mean=np.array(mean), std=np.zeros(steps))
 
 
+def test_what_arrives_now_is_taken_to_go_on_while_the_predictor_is_not_ready(lab: Any) -> None:
+    config = config_for(lab, throughput=ThroughputScaling(predictor=Recorder()))
+    got = predicted(config, learn(config, window(180, 4.0)))
+    assert got is not None
+    assert (got.rate_rps, got.isl, got.osl) == (4.0, 1000, 200)
+
+
 def test_intervals_in_which_nothing_was_measured_keep_their_place_in_the_season(lab: Any) -> None:
     slow = ThroughputScaling(predictor=Recorder())
     config = config_for(lab, throughput=slow)
