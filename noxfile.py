@@ -15,6 +15,8 @@ nox.options.default_venv_backend = "virtualenv"  # one installer for everybody, 
 nox.options.sessions = ["lint", "imports", "types", "slim", "docs", "examples", "tests"]
 
 PROJECT = nox.project.load_toml()
+SHELLS = ".[cli,dashboard,dynamo,kubernetes,prometheus,report,virtual]"
+"""All shells that there are, with what each stands on; without the simulator of 249 MB."""
 SLIM = {"numpy", "scipy", "attrs", "msgspec", "typing-extensions"}
 
 
@@ -42,7 +44,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Mypy strict on both packages, pyright strict on the core: they find different things."""
-    session.install(".[cli]", *group("types"))
+    session.install(SHELLS, *group("types"))
     session.run("mypy")
     session.run("pyright")
 
@@ -59,7 +61,7 @@ def slim(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the pages; a warning or a reference that leads nowhere fails. Pages: build/docs/index.html."""
-    session.install(".[cli,testing]", *group("docs"))
+    session.install(SHELLS, ".[testing]", *group("docs"))
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-q", "-E", "docs", "build/docs")
     session.run("towncrier", "build", "--draft", "--version", "next")
 
@@ -67,7 +69,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run each script in examples/ with nothing installed but what its reader is told to install."""
-    session.install(".[cli]", *group("examples"))
+    session.install(".[cli,virtual]", *group("examples"))
     for script in sorted(Path("examples").glob("*.py")):
         session.run("python", str(script))
 
@@ -75,7 +77,7 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests and every code block of README and docs. `nox -s tests -- -m nightly` runs the long ones."""
-    session.install(".[cli,report]", *group("tests"))
+    session.install(SHELLS, *group("tests"))
     one_thread = {
         "OPENBLAS_NUM_THREADS": "1"
     }  # two workers on two cores: more threads would only get in their way
@@ -85,7 +87,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those named: `nox -s bench -- tick`. They report; they gate nothing."""
-    session.install(".[cli]")
+    session.install(".[cli,kubernetes]")
     for script in sorted(Path("benchmarks").glob("*.py")):
         if not session.posargs or script.stem in session.posargs:
             session.run("python", str(script))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner_core._tick import first_tick, initial_state, tick
+from planner_core._tick import first_tick, initial_state, next_tick, tick
 from planner_core.config import (
     EngineSpec,
     Limits,
@@ -54,5 +54,6 @@ __all__ = [
     "WorkerCounts",
     "first_tick",
     "initial_state",
+    "next_tick",
     "tick",
 ]

@@ -50,6 +50,11 @@ def first_tick(config: PlannerConfig, now_s: float) -> NextTick:
     return schedule.next_tick(schedule.start(config, now_s), config)
 
 
+def next_tick(config: PlannerConfig, state: PlannerState) -> NextTick:
+    """When to tick next with this state, and what to measure until then: for a planner that goes on after a restart."""
+    return schedule.next_tick(state.schedule, config)
+
+
 def tick(inputs: TickInput) -> Decision:
     """How many replicas each role should have now, and why.
 

@@ -167,11 +167,31 @@ def _json(file: Path, text: str) -> tuple[Any, dict[str, int]]:
         return dict(pairs)
 
     try:
-        return json.loads(text, object_pairs_hook=unique), {}
+        return json.loads(text, object_pairs_hook=unique), dict(_json_lines(text))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{file}:{error.lineno}: is not JSON ({error.msg})") from None
     except RecursionError:
         raise ConfigError(f"{file}: is nested too deeply") from None
+
+
+_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:\n]')
+
+
+def _json_lines(text: str) -> Iterator[tuple[str, int]]:
+    """The line of each key of valid JSON, named as :func:`_flat` names it."""
+    line, last, path = 1, "", [""]
+    for mark in _MARK.findall(text):
+        if mark == "\n":
+            line += 1
+        elif mark == ":":
+            last = f"{path[-1]}{json.loads(last)}"
+            yield last.replace("features.planner.", ""), line
+        elif mark in "{[":
+            path.append(f"{last}." if last else "")
+        elif mark in "}]":
+            path.pop()
+        else:
+            last = mark
 
 
 def _yaml(file: Path, text: str) -> tuple[Any, dict[str, int]]:

@@ -23,7 +23,9 @@ from planner_core import (
     TrafficForecast,
     TrafficObservation,
     WorkerCounts,
+    first_tick,
     initial_state,
+    next_tick,
     tick,
 )
 from planner_core.perf import Linear
@@ -566,3 +568,11 @@ def test_engines_without_known_limits_are_told_what_is_missing(lab: Any) -> None
     assert explanation.load_reason is LoadReason.INSUFFICIENT_DATA
     assert "set engines.decode.max_kv_tokens for its threshold" in explanation.notes
     assert decision.replicas == {DECODE: 2}
+
+
+def test_after_a_restart_the_next_tick_is_the_one_that_the_decision_named(lab: Any) -> None:
+    config = lab.config("disagg")
+    state = initial_state(config, 100.0)
+    assert next_tick(config, state) == first_tick(config, 100.0)
+    decision = tick(TickInput(config=config, state=state, now_s=105.0))
+    assert next_tick(config, decision.state) == decision.next_tick

@@ -1,0 +1,134 @@
+"""From the series of one worker's scrape to what each of its engines says."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from planner_adapters.prometheus.engine_series import (
+    MEANINGS,
+    RANK_LABEL,
+    SERIES,
+    TWIN_LABELS,
+    Framework,
+    Named,
+    Quantity,
+    names_of,
+)
+from planner_core import MissingExtraError
+
+try:
+    from prometheus_client.parser import text_string_to_metric_families
+except ImportError:
+    raise MissingExtraError(
+        "reading engines' metrics needs prometheus-client: pip install 'planner-core[prometheus]'"
+    ) from None
+
+MOST_RANKS = 1024
+
+
+@attrs.frozen
+class Sample:
+    """One series at one time."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+@attrs.frozen
+class Reading:
+    """What one engine (one data-parallel rank of a worker) said at one time. What it didn't say isn't there."""
+
+    at_s: float
+    values: Mapping[Quantity, float]
+
+
+class MalformedMetricsError(ValueError):
+    """Text that is no Prometheus exposition."""
+
+
+def parse(text: str, framework: Framework) -> list[Sample]:
+    """The samples of a scrape that matter. :class:`MalformedMetricsError` if the lines can't be read."""
+    lines = _LINES[framework].findall(text)
+    try:
+        return [
+            Sample(sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families("\n".join(lines) + "\n")
+            for sample in family.samples
+        ]
+    except (ValueError, KeyError, IndexError) as error:
+        raise MalformedMetricsError(str(error)[:200]) from None
+
+
+def readings(samples: Iterable[Sample], framework: Framework, at_s: float) -> dict[int, Reading]:
+    """By data-parallel rank. Series that a worker's ranks share are divided among them, since each does its part."""
+    by_name: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_name.setdefault(sample.name, []).append(sample)
+    values: dict[Quantity, dict[int | None, float]] = {}
+    for quantity, known in SERIES[framework].items():
+        found = next((of_rank for named in known if (of_rank := _values(named, by_name, framework))), None)
+        if found:
+            values[quantity] = found
+    ranks = sorted({rank for of_rank in values.values() for rank in of_rank if rank is not None}) or [0]
+    return {
+        rank: Reading(
+            at_s,
+            {
+                q: _of_rank(q, of_rank, rank, len(ranks))
+                for q, of_rank in values.items()
+                if rank in of_rank or None in of_rank
+            },
+        )
+        for rank in ranks[:MOST_RANKS]
+    }
+
+
+def _values(
+    named: Named, by_name: Mapping[str, list[Sample]], framework: Framework
+) -> dict[int | None, float]:
+    """By rank; ``None`` is the rank of what all share. Series that differ in other labels are parts of a sum."""
+    parts: dict[int | None, dict[tuple[int, ...], float]] = {}
+    for sample in by_name.get(named.series, ()):
+        if any(sample.labels.get(label) not in allowed for label, allowed in named.where.items()):
+            continue
+        value = _product(sample.labels, named.product_of) if named.product_of else sample.value
+        if not (math.isfinite(value) and value >= 0):
+            continue
+        rank = _rank(sample.labels.get(RANK_LABEL[framework], ""))
+        twin = tuple(_rank(sample.labels.get(label, "")) or 0 for label in TWIN_LABELS)
+        of_twin = parts.setdefault(rank, {})
+        of_twin[twin] = of_twin.get(twin, 0.0) + value
+    return {rank: of_twin[min(of_twin)] for rank, of_twin in parts.items()}
+
+
+def _of_rank(quantity: Quantity, of_rank: Mapping[int | None, float], rank: int, num_ranks: int) -> float:
+    if rank in of_rank:
+        return of_rank[rank]
+    shared = of_rank[None]
+    whole = quantity in ("kv_share", "kv_capacity_tokens", "kv_block_tokens", "passes", "busy_s", "pass_s")
+    return shared if whole else shared / num_ranks
+
+
+def _rank(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
+
+
+def _product(labels: Mapping[str, str], names: tuple[str, ...]) -> float:
+    try:
+        return math.prod(float(labels.get(name, "nan")) for name in names)
+    except ValueError:
+        return math.nan
+
+
+def _line(framework: Framework) -> re.Pattern[str]:
+    names = "|".join(re.escape(name) for name in names_of(framework))
+    return re.compile(rf"^(?:{names})[{{ ].*$", re.MULTILINE)
+
+
+_LINES = {framework: _line(framework) for framework in SERIES}
+COUNTERS = tuple(quantity for quantity, meaning in MEANINGS.items() if meaning.counter)

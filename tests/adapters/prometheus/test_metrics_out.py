@@ -1,0 +1,138 @@
+"""What the planner exports: every series when all is known, and none that isn't."""
+
+from __future__ import annotations
+
+import math
+import urllib.request
+from pathlib import Path
+
+import attrs
+from prometheus_client.parser import text_string_to_metric_families
+
+from planner_adapters.prometheus import MetricsOut
+from planner_adapters.prometheus.exported import (
+    CHOICES,
+    GAUGES,
+    GPU_HOURS,
+    GPU_HOURS_MEANING,
+    PER_ENGINE,
+    names,
+)
+from planner_core import FpmBatch, PlannerConfig, TickInput, WorkerCounts, initial_state, tick
+
+
+def values(metrics: MetricsOut) -> dict[str, float]:
+    """Samples by name and labels."""
+    return {
+        sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(metrics.text())
+        for sample in family.samples
+    }
+
+
+def inputs_of(config: PlannerConfig, now_s: float = 1.0, **measured: object) -> TickInput:
+    return TickInput(config=config, state=initial_state(config, 0.0), now_s=now_s, **measured)  # type: ignore[arg-type]
+
+
+AGG = PlannerConfig.from_mapping({"mode": "agg"})
+
+
+def test_every_series_is_there_when_all_is_known(full_metrics: MetricsOut) -> None:
+    there = {name.partition(" ")[0] for name in values(full_metrics)}
+    assert there == set(names())
+
+
+def test_nothing_is_there_before_the_first_tick() -> None:
+    assert values(MetricsOut(AGG)) == {}
+
+
+def test_what_is_unknown_is_absent_and_never_zero() -> None:
+    metrics = MetricsOut(AGG)
+    inputs = inputs_of(AGG)
+    metrics.update(inputs, tick(inputs))
+    there = {name.partition(" ")[0].removeprefix("dynamo_planner_") for name in values(metrics)}
+    assert there <= {"predicted_num_decode_replicas", "load_scaling_decision", "throughput_scaling_decision"}
+    assert not any(math.isnan(value) for value in values(metrics).values())
+
+
+def test_the_reason_that_holds_is_one_and_the_others_zero() -> None:
+    metrics = MetricsOut(AGG)
+    inputs = inputs_of(AGG, workers={"agg": WorkerCounts(ready=1)})
+    metrics.update(inputs, tick(attrs.evolve(inputs, now_s=5.0)))
+    name = "dynamo_planner_load_scaling_decision"
+    reasons = {key: value for key, value in values(metrics).items() if key.startswith(name)}
+    assert sum(reasons.values()) == 1
+    assert reasons[f"{name} {name}=no_fpm_data"] == 1
+
+
+def test_engines_that_no_longer_report_are_gone() -> None:
+    metrics = MetricsOut(AGG)
+    for workers in (["a", "b"], ["b"]):
+        batch = FpmBatch(worker_id=workers, wall_time_s=[0.0] * len(workers), queued_prefill_tokens=7.0)
+        inputs = inputs_of(AGG, fpm={"agg": batch})
+        metrics.update(inputs, tick(inputs))
+    queued = [key for key in values(metrics) if "queued_prefill" in key]
+    assert queued == ["dynamo_planner_engine_queued_prefill_tokens dp_rank=0 worker_id=b"]
+
+
+def test_hostile_worker_names_stay_inside_their_label() -> None:
+    metrics, name = MetricsOut(AGG), 'a"} 1\nevil_metric{x="\\'
+    inputs = inputs_of(AGG, fpm={"agg": FpmBatch(worker_id=[name], wall_time_s=[0.0])})
+    metrics.update(inputs, tick(inputs))
+    labels = [s.labels for f in text_string_to_metric_families(metrics.text()) for s in f.samples]
+    assert {"worker_id": name, "dp_rank": "0"} in labels
+    assert not any(key.startswith("evil") for key in values(metrics))
+
+
+def test_gpu_hours_are_gpus_over_time_also_of_what_starts_and_drains() -> None:
+    config = PlannerConfig.from_mapping({"mode": "agg", "engines": {"agg": {"num_gpus": 4}}})
+    metrics = MetricsOut(config)
+    counts = WorkerCounts(ready=1, starting_ages_s=(5.0,), draining=1)
+    for now_s in (0.0, 1800.0, 900.0, 900.0):  # a clock that goes back adds nothing
+        inputs = inputs_of(config, now_s, workers={"agg": counts})
+        metrics.update(inputs, tick(inputs))
+    assert values(metrics)["dynamo_planner_gpu_hours"] == 6.0
+
+
+def test_only_this_machine_is_served_unless_asked() -> None:
+    with MetricsOut(AGG, port=0) as metrics:
+        inputs = inputs_of(AGG, workers={"agg": WorkerCounts(ready=2)})
+        metrics.update(inputs, tick(inputs))
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:
+            assert b"dynamo_planner_num_decode_replicas 2.0" in answer.read()
+        assert metrics.address == "127.0.0.1"
+    assert metrics.port is None
+
+
+def test_the_reference_page_is_what_the_code_says(project_root: Path) -> None:
+    page = (project_root / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `dynamo_planner_")]
+    assert rows == reference()
+
+
+def reference() -> list[str]:
+    """The rows of the page: paste them there when they change."""
+    rows = [(gauge.name, gauge.meaning, "") for gauge in GAUGES]
+    rows += [(GPU_HOURS, GPU_HOURS_MEANING, "")]
+    rows += [(series.name, series.meaning, "`worker_id`, `dp_rank`") for series in PER_ENGINE]
+    rows += [(choice.name, choice.meaning, f"`dynamo_planner_{choice.name}`") for choice in CHOICES]
+    return [f"| `dynamo_planner_{name}` | {meaning} | {labels} |" for name, meaning, labels in rows]
+
+
+def test_the_engines_page_is_what_the_code_says(project_root: Path) -> None:
+    from planner_adapters.prometheus.engine_series import MEANINGS, SERIES
+
+    page = (project_root / "docs" / "reference" / "engine_metrics.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith(("| `vllm", "| `sglang", "| `trtllm"))]
+    assert rows == [
+        f"| `{named.series}` | {named.since}{f' to {named.until}' if named.until else ''} | {MEANINGS[quantity].text} |"
+        for known in SERIES.values()
+        for quantity, series in known.items()
+        for named in series
+    ]
+
+
+def test_without_a_port_nothing_listens() -> None:
+    metrics = MetricsOut(AGG)
+    assert metrics.port is None
+    metrics.close()
