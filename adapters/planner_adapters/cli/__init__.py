@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import NoReturn
 
 from planner_adapters.backtest.series import SeriesError
-from planner_adapters.cli import backtest, compare, profile, replay
+from planner_adapters.cli import backtest, compare, config, explain, profile, replay, run
 from planner_adapters.dynamo.profiles import ProfileError
+from planner_adapters.environment import NotScaled, Unobserved
 from planner_adapters.journal import JournalError
 from planner_adapters.simulation.workload import WorkloadError
 from planner_core import PlannerError
@@ -21,10 +22,22 @@ COMMANDS: dict[str, ModuleType] = {
     "compare": compare,
     "backtest": backtest,
     "profile": profile,
+    "explain": explain,
+    "run": run,
+    "config": config,
 }
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-_EXPECTED = (PlannerError, WorkloadError, SeriesError, ProfileError, JournalError, OSError)
+_EXPECTED = (
+    PlannerError,
+    WorkloadError,
+    SeriesError,
+    ProfileError,
+    JournalError,
+    Unobserved,
+    NotScaled,
+    OSError,
+)
 """What bad input raises; anything else is a fault of ours and keeps its traceback."""
 
 
