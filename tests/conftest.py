@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ settings.register_profile("quick", settings.get_profile("normal"), max_examples=
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background job ignores interrupts, and so would the commands that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--hypothesis-profile"):
         nightly = config.getoption("markexpr") == "nightly"
         settings.load_profile("nightly" if nightly else "normal")
