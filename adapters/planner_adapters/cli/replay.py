@@ -11,10 +11,12 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, get_args
 
 from planner_adapters.cli.terminal import print_table, progress
 from planner_adapters.config_file import Settings, read_settings, read_value
+from planner_adapters.dynamo.mocker import replay_on_mocker, runtime
 from planner_adapters.journal import Journal
 from planner_adapters.simulation.deployment import DEFAULT_ENGINE, Deployment, engine_of, plan_deployment
 from planner_adapters.simulation.outcome import ReplayResult
@@ -25,7 +27,7 @@ from planner_adapters.simulation.replay import GRACE_S, replay
 from planner_adapters.simulation.synthetic import working_day
 from planner_adapters.simulation.traces import load_workload
 from planner_adapters.warmup import warmup_traffic
-from planner_core import Constraint, PlannerConfig, Role
+from planner_core import ConfigError, Constraint, PlannerConfig, Role
 from planner_core.config import Target
 from planner_core.data.roles import ROLES_OF_MODE
 
@@ -42,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CSV or JSON lines, plain or gzipped; default: a synthetic working day",
     )
     add_deployment_arguments(parser)
+    add(
+        "--simulator",
+        choices=("built-in", "mocker"),
+        default="built-in",
+        help="what plays the engines; mocker: Dynamo's own, needs the extra of this name (default: %(default)s)",
+    )
     add("--json", action="store_true", help="print one JSON object")
     add("--journal", metavar="FILE", help="append every tick as a JSON line")
 
@@ -80,7 +88,7 @@ def add_deployment_arguments(parser: argparse.ArgumentParser, *, max_gpus: str =
     add("--seed", type=int, default=0, metavar="N", help="of the working day and of routing by lot")
     add(
         "--set",
-        type=_setting,
+        type=read_setting,
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -94,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     engine = engine_of(profile=arguments.profile, name=arguments.engine)
     deployment = plan_deployment(settings, engine, startup_s=arguments.startup_s, replicas=arguments.replicas)
     workload = load_workload(arguments.trace) if arguments.trace else working_day(seed=arguments.seed)
+    play = _simulator(arguments)
     policy = PlannerPolicy(deployment.config, warmup_traffic(deployment.config))
     bound = _BudgetWatch()
     with ExitStack() as stack:
@@ -108,21 +117,25 @@ def run(arguments: argparse.Namespace) -> int:
                 journal.append(*policy.last)
             show(now_s)
 
-        result = replay(
-            workload,
-            deployment.config,
-            deployment.roles,
-            policy=policy,
-            routing=arguments.routing,
-            seed=arguments.seed,
-            on_tick=on_tick,
-        )
+        result = play(workload, deployment.config, deployment.roles, policy=policy, on_tick=on_tick)
     notes = [*bound.notes(deployment.config), *_notes(result, deployment)]
+    if arguments.simulator == "mocker" and workload.prefix_hit_tokens is not None:
+        notes.append("the mocker was not told of prefix hits: it computed every prompt in full")
     if arguments.json:
         print(json.dumps(result.summary() | {"trace": workload.name, "notes": notes}))  # noqa: T201
     else:
         print_table(_title(result, deployment), _rows(result), notes)
     return 0
+
+
+def _simulator(arguments: argparse.Namespace) -> Callable[..., ReplayResult]:
+    """What plays the deployment."""
+    if arguments.simulator == "built-in":
+        return partial(replay, routing=arguments.routing, seed=arguments.seed)
+    if arguments.routing != ROUTINGS[0]:
+        raise ConfigError(f"routing = {arguments.routing!r}: the mocker routes {ROUTINGS[0]} alone")
+    runtime()
+    return replay_on_mocker
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -145,7 +158,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def read_setting(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` of a command line."""
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{text!r} has no KEY=VALUE")

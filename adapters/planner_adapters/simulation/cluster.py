@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from random import Random
 
 import attrs
+import numpy as np
 import numpy.typing as npt
 
 from planner_adapters.simulation.ledger import Ledger
@@ -67,7 +68,10 @@ class Cluster:
             raise ConfigError(f"roles are {names}: must be agg, prefill and decode, prefill, or decode")
         self.now_s = now_s
         rng = Random(seed)  # noqa: S311 (a simulation has to be repeatable)
-        self._pools = {role: Pool(role, spec, routing, rng) for role, spec in roles.items()}
+        self._pools = {
+            role: Pool(role, spec, routing, rng, hands_over=role is Role.PREFILL and Role.DECODE in roles)
+            for role, spec in roles.items()
+        }
         self._entry = self._pools[
             next(role for role in (Role.AGG, Role.PREFILL, Role.DECODE) if role in roles)
         ]
@@ -159,7 +163,10 @@ class Cluster:
 
     def results(self) -> RequestResults:
         """What became of every request submitted so far."""
-        return self._ledger.results()
+        known = self._ledger.results()
+        # An engine knows when the pass under way will bring a first token; now it has not come yet.
+        first_token_s = np.where(known.first_token_s <= self.now_s, known.first_token_s, np.nan)
+        return attrs.evolve(known, first_token_s=first_token_s)
 
     def gpu_seconds(self) -> dict[Role, float]:
         """GPU-seconds by role up to now; starting and draining replicas count."""
@@ -218,7 +225,9 @@ class Cluster:
         target.expected_kv += 1
         target.expected_kv_tokens += request.input_tokens
         self._moving[request.index] = (request, source, target)
-        arrives_s = now_s + source.engine.model.transfer_s(request.input_tokens)
+        # The decode engine fetches it: its scheduler has to see the request first.
+        begins_s = target.engine.next_pass_s(now_s)
+        arrives_s = begins_s + source.engine.model.transfer_s(request.input_tokens)
         heappush(self._events, (arrives_s, _KV_ARRIVES, request.index))
 
     def _end_move(self, index: int, now_s: float) -> None:

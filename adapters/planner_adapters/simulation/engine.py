@@ -31,10 +31,10 @@ HEARTBEAT_S = 1.0
 class Engine:
     """An engine that starts with its KV cache empty.
 
-    ``hands_over``: a prefill engine, done with a request at its first token; if more are to come, it holds
-    the KV cache until :meth:`release`. ``timer`` may be shared by the engines of one model. The owner calls
-    :meth:`step` whenever :attr:`next_event_s` has come, and looks at it again after each call, as every call
-    may change it.
+    ``hands_over``: a prefill engine, done with a request when its prompt is computed; what goes on to a decode
+    engine has its KV cache held until :meth:`release`. ``timer`` may be shared by the engines of one model. The
+    owner calls :meth:`step` whenever :attr:`next_event_s` has come, and looks at it again after each call, as
+    every call may change it.
     """
 
     def __init__(
@@ -56,6 +56,9 @@ class Engine:
         self._num_held = 0
         self._stretch: Stretch | None = None
         self._chunks: list[tuple[Request, int]] = []  # of the pass under way
+        self._firsts: list[
+            Request
+        ] = []  # whose first token the next pass brings, though their prompt was computed
         self._pass_start_s = 0.0
         self._idle_since_s = 0.0
         self._passes: deque[PassRecord] = deque(maxlen=KEPT_PASSES)
@@ -112,6 +115,12 @@ class Engine:
         """Requests not admitted, preempted ones among them."""
         return len(self._waiting)
 
+    def next_pass_s(self, now_s: float) -> float:
+        """When the scheduler looks next at what there is: at the end of the pass under way, or now."""
+        if self._stretch is not None:
+            return self._stretch.end_s(min(self._stretch.passes_by(now_s) + 1, self._stretch.passes))
+        return self.next_event_s if self._chunks else now_s
+
     @property
     def load_tokens(self) -> int:
         """Work in tokens as a router sees it: prompts that wait, and contexts in the cache when it last
@@ -156,9 +165,10 @@ class Engine:
                 self._partial = request
                 continue
             context_tokens = request.context_tokens
-            request.emitted_tokens += 1
-            if math.isnan(request.first_token_s):
-                request.first_token_s = now_s
+            if not self._hands_over or self.model.prefill_emits_first_token:
+                request.emitted_tokens += 1
+                if math.isnan(request.first_token_s):
+                    request.first_token_s = now_s
             self._prompt_blocks -= request.blocks
             if request.emitted_tokens >= request.output_tokens:
                 request.finish_s = now_s
@@ -208,12 +218,19 @@ class Engine:
                 tokens += chunk
                 pairs += chunk * (request.computed_tokens + chunk / 2)
             self.next_event_s = now_s + self._timer.pass_s(tokens, pairs, num_decode, decoding.kv_tokens())
+            self._note_firsts(self.next_event_s)
         elif num_decode:
             self._stretch = self._stretch_from(now_s, at_most=1 if preempted else None)
             self.next_event_s = self._stretch.end_s(self._stretch.passes)
+            self._note_firsts(self._stretch.end_s(1))
         else:
             self.next_event_s = math.inf
             self._idle_since_s = now_s
+
+    def _note_firsts(self, at_s: float) -> None:
+        for request in self._firsts:
+            request.first_token_s = at_s
+        self._firsts.clear()
 
     def _preempted_to_fit(self) -> bool:
         """Preempts from the last admitted on until every running request's next token fits."""
@@ -259,6 +276,8 @@ class Engine:
             running[request.serial] = request
             if request.kv_ready:
                 self._decode_from(request, request.context_tokens - 1)
+                if math.isnan(request.first_token_s):
+                    self._firsts.append(request)
                 budget -= 1
             else:
                 request.blocks = blocks
@@ -288,7 +307,8 @@ class Engine:
     # How the engine tells of itself
 
     def _count_waiting(self, request: Request, step: int) -> None:
-        tally = self._queued_decode if request.emitted_tokens else self._queued_prefill
+        is_decode = request.kv_ready or request.emitted_tokens
+        tally = self._queued_decode if is_decode else self._queued_prefill
         tally.count(request.context_tokens, step)
 
     def _queue_figures(self) -> tuple[int, int, float, int, int, float]:

@@ -30,6 +30,10 @@ class EngineModel:
     kv_transfer_tokens_per_s: float = attrs.field(default=400_000.0, validator=config_number(above=0))
     """Bandwidth from a prefill to a decode engine: 400 Gbit/s at 128 KB a token (an 8B model in BF16)."""
     kv_transfer_latency_s: float = attrs.field(default=0.002, validator=config_number(least=0))
+    prefill_emits_first_token: bool = False
+    """Disaggregated: whether the first token reaches the client from the prefill engine, before the KV cache moves.
+    vLLM computes it once more on the decode engine, and so does Dynamo's mocker.
+    """
 
     def __attrs_post_init__(self) -> None:
         within = (("max_num_seqs", "max_num_batched_tokens"), ("kv_block_tokens", "max_kv_tokens"))

@@ -62,10 +62,12 @@ class Replica:
 class Pool:
     """The replicas of one role, oldest first in each state."""
 
-    def __init__(self, role: Role, spec: PoolSpec, routing: Routing, rng: Random) -> None:
+    def __init__(
+        self, role: Role, spec: PoolSpec, routing: Routing, rng: Random, *, hands_over: bool = False
+    ) -> None:
         if routing not in ROUTINGS:
             raise ConfigError(f"routing = {routing!r}: must be one of {', '.join(ROUTINGS)}")
-        self.role, self.spec = role, spec
+        self.role, self.spec, self._hands_over = role, spec, hands_over
         self.ready: list[Replica] = []
         self.starting: list[Replica] = []
         self.draining: list[Replica] = []
@@ -82,7 +84,7 @@ class Pool:
     def start(self, number: int, now_s: float, startup_s: float) -> Replica:
         """A new replica, ready after ``startup_s``."""
         model = self.spec.engine
-        engine = Engine(model, hands_over=self.role is Role.PREFILL, timer=self._timer)
+        engine = Engine(model, hands_over=self._hands_over, timer=self._timer)
         worker_id = f"{self.role}-{self._asked}"
         self._asked += 1
         replica = Replica(

@@ -49,7 +49,7 @@ def replay(
     environment = SimulatedEnvironment(cluster)
     last_arrival_s = float(workload.arrival_s[-1])
     end_s = last_arrival_s + grace_s
-    log = _Log({role: spec.replicas for role, spec in roles.items()})
+    log = FleetLog({role: spec.replicas for role, spec in roles.items()})
     planner_s = 0.0
     upcoming = policy.begin(cluster.now_s)
     while True:
@@ -90,8 +90,8 @@ def _play(environment: SimulatedEnvironment, at_s: float, last_arrival_s: float)
     return now_s
 
 
-class _Log:
-    """The timeline as it grows."""
+class FleetLog:
+    """A :class:`~planner_adapters.simulation.outcome.Timeline` as it grows."""
 
     def __init__(self, initial: dict[Role, int]) -> None:
         self._initial = initial
@@ -99,7 +99,13 @@ class _Log:
         self._at_s: list[float] = []
         self._rows: list[list[tuple[int, int, int, int]]] = []
 
+    @property
+    def last_s(self) -> float | None:
+        """When the last decision was noted."""
+        return self._at_s[-1] if self._at_s else None
+
     def note(self, now_s: float, workers: Mapping[Role, WorkerCounts], replicas: Mapping[Role, int]) -> None:
+        """The fleet before a decision, and what that asks for."""
         self._wanted |= replicas
         self._at_s.append(now_s)
         row = []
@@ -109,6 +115,7 @@ class _Log:
         self._rows.append(row)
 
     def timeline(self) -> Timeline:
+        """What has been noted."""
         table = np.array(self._rows, dtype=np.int64).reshape(len(self._at_s), len(self._initial), 4)
         ready, starting, draining, wanted = (
             {role: table[:, i, column] for i, role in enumerate(self._initial)} for column in range(4)

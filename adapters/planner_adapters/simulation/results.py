@@ -38,9 +38,10 @@ class RequestResults:
 
     @property
     def ttft_ms(self) -> Floats:
-        """Arrival to first token. In disaggregated serving the prefill engine emits the first token, so that
-        the transfer of the KV cache and the wait for a decode engine count into the ITL. 0 with decode
-        engines alone, to which a request comes with its first token.
+        """Arrival to first token. In disaggregated serving the decode engine emits it (unless
+        ``EngineModel.prefill_emits_first_token``), so that the transfer of the KV cache, the wait for a decode
+        engine and one pass of it count here. 0 with decode engines alone, to which a request comes with its
+        first token.
         """
         return (self.first_token_s - self.arrival_s) * 1e3
 

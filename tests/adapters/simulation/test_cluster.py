@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -199,8 +200,20 @@ def test_gpu_seconds_count_from_the_asking_to_the_going() -> None:
     assert cluster.gpu_seconds() == {Role.AGG: 2 * (30.0 + 90.0 + 200.0)}
 
 
-def test_a_disaggregated_request_pays_prefill_for_ttft_and_transfer_in_its_itl() -> None:
+def test_a_disaggregated_request_pays_prefill_transfer_and_one_decode_pass_for_its_ttft() -> None:
     cluster = cluster_of(DISAGG)
+    submit(cluster, [(1.0, 400, 11, 0)])
+    cluster.advance(100.0)
+    results = cluster.results()
+    transfer_s = SMALL.kv_transfer_latency_s + 400 / SMALL.kv_transfer_tokens_per_s
+    first, *others = (TIMING.pass_s(num_decode=1, decode_kv_tokens=kv) for kv in range(399, 410))
+    assert results.ttft_ms[0] == pytest.approx((TIMING.pass_s(prefill_tokens=400) + transfer_s + first) * 1e3)
+    assert results.itl_ms[0] == pytest.approx(sum(others) / 10 * 1e3)
+
+
+def test_a_first_token_from_the_prefill_engine_leaves_the_transfer_to_the_itl() -> None:
+    model = attrs.evolve(SMALL, prefill_emits_first_token=True)
+    cluster = cluster_of(DISAGG, model=model)
     submit(cluster, [(1.0, 400, 11, 0)])
     cluster.advance(100.0)
     results = cluster.results()
@@ -210,8 +223,17 @@ def test_a_disaggregated_request_pays_prefill_for_ttft_and_transfer_in_its_itl()
     assert results.itl_ms[0] == pytest.approx((transfer_s + decode_s) / 10 * 1e3)
 
 
-def test_a_prefill_engine_holds_the_cache_until_a_decode_engine_takes_it() -> None:
+def test_a_single_token_too_comes_from_the_decode_engine() -> None:
     cluster = cluster_of(DISAGG)
+    submit(cluster, [(1.0, 400, 1, 0)])
+    cluster.advance(100.0)
+    results = cluster.results()
+    assert results.status[0] == Status.COMPLETED
+    assert results.finish_s[0] == results.first_token_s[0] > 1.0 + TIMING.pass_s(prefill_tokens=400)
+
+
+def test_a_prefill_engine_holds_the_cache_until_a_decode_engine_takes_it() -> None:
+    cluster = cluster_of(DISAGG, model=attrs.evolve(SMALL, prefill_emits_first_token=True))
     cluster.scale({Role.DECODE: 0})
     submit(cluster, [(0.0, 3_000, 5, 0), (0.0, 3_000, 5, 0)])  # both don't fit into 4 096
     cluster.advance(50.0)

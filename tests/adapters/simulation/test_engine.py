@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,9 +165,19 @@ def test_first_come_first_served_where_memory_is_ample(wishes: list[Wish]) -> No
 
 @given(model=models, wishes=wishes)
 def test_a_prefill_engine_is_done_at_the_first_token(model: EngineModel, wishes: list[Wish]) -> None:
+    model = attrs.evolve(model, prefill_emits_first_token=True)
     for request in serve(model, wishes, hands_over=True):
         assert request.emitted_tokens == 1
         assert request.first_token_s > request.arrival_s
+
+
+@given(model=models, wishes=wishes)
+def test_a_prefill_engine_leaves_the_first_token_to_the_decode_engine(
+    model: EngineModel, wishes: list[Wish]
+) -> None:
+    for request in serve(model, wishes, hands_over=True):
+        assert request.emitted_tokens == 0
+        assert math.isnan(request.first_token_s)
 
 
 def test_the_first_token_comes_with_the_last_chunk() -> None:
