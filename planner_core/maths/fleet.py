@@ -22,8 +22,10 @@ from planner_core.maths.shape import Iteration, RequestShape
 
 BEST_SLACK = 1.25
 """No fleet is asked for a latency nearer than this to a lone request's: beyond that, more engines hardly help."""
-LONG, SHORT_BESIDE_LONG = 0.99, 0.1
-"""A mean wait below this share of a long prompt's own time, by this quantile, is no reason for more engines either."""
+LONG = 0.99
+WORTH = {True: (0.15, 0.02), False: (0.25, 0.1)}
+"""Of prefill engines, and of others: a mean wait below this share of the mean prompt's own time, or of a long one's (by
+that quantile), is no reason for more engines. An aggregated engine has passes to wait for however many there are."""
 FULLEST = 0.9999
 """Share of the saturated rate above which a queue is taken to grow without end."""
 MEAN_MISS = 0.1
@@ -165,7 +167,8 @@ class Fleet:
         """
         lone = self.model.lone_ttft
         assert lone is not None
-        worth_s = max((BEST_SLACK - 1) * float(lone.mean_s[0]), SHORT_BESIDE_LONG * lone.own_quantile_s(LONG))
+        of_mean, of_long = WORTH[isinstance(self.model, PrefillFleet)]
+        worth_s = max(of_mean * float(lone.mean_s[0]), of_long * lone.own_quantile_s(LONG))
         return promise.over(ttft, promise.ttft_ms) & ~(ttft.mean_s - lone.mean_s <= worth_s)
 
     @_silent

@@ -21,6 +21,9 @@ from planner_core.types import TrafficForecast
 
 RATE_MEMORY_S = 20.0
 """Time constant of the recent rate: long enough to see through Poisson noise, short beside a start."""
+LEAP = 6.0
+"""A window with so many standard deviations of a Poisson count more than expected tells a new rate by itself: a burst
+is known in one window, not in ten. Arrivals that clump vary more than Poisson ones, so less would be chance."""
 SHAPE_MEMORY_S = 120.0
 """Time constant of the recent lengths."""
 CENSORED = 1.2
@@ -57,7 +60,8 @@ def learn(
     if num is not None:
         rps = num / traffic.duration_s
         forget = since_s > 2 * traffic.duration_s + RATE_MEMORY_S
-        recent_rps = _blend(None if forget else recent_rps, rps, traffic.duration_s, RATE_MEMORY_S)
+        leaps = recent_rps is not None and _leaps(num, recent_rps * traffic.duration_s)
+        recent_rps = _blend(None if forget or leaps else recent_rps, rps, traffic.duration_s, RATE_MEMORY_S)
         recent_at_s = now_s
     kept = math.exp(-traffic.duration_s / SHAPE_MEMORY_S)
     completed, generated = traffic.num_completed, generated_tps
@@ -87,6 +91,11 @@ def learn(
         accept_length=demand.accept_length if accept is None else min(max(accept, 1.0), most),
     )
     return attrs.evolve(demand, requests=_requests(demand))
+
+
+def _leaps(num: float, expected: float) -> bool:
+    """Whether a window has more arrivals than chance brings."""
+    return num > expected + LEAP * math.sqrt(max(expected, 1.0))
 
 
 def _requests(demand: DemandState) -> Requests:

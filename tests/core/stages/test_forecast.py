@@ -140,6 +140,16 @@ def test_the_recent_rate_sees_through_noise_and_follows_a_step_within_a_minute(l
     assert step.recent_rps == pytest.approx(20, rel=0.06)
 
 
+def test_a_burst_is_known_in_one_window_and_its_end_in_several(lab: Any) -> None:
+    config = config_for(lab)
+    calm = [window(5, 8.0)] * 12
+    assert learn(config, *calm, window(5, 33.0)).recent_rps == 33.0
+    assert learn(config, *calm, window(5, 12.0)).recent_rps == pytest.approx(8.9, abs=0.1)  # may be chance
+    after = learn(config, *calm, window(5, 33.0), window(5, 8.0)).recent_rps
+    assert after is not None
+    assert after > 20
+
+
 def test_a_rate_from_before_a_gap_is_forgotten(lab: Any) -> None:
     config = config_for(lab)
     demand = forecast.learn(learn(config, window(5, 100)), config, window(5, 1), 3600.0)
