@@ -99,6 +99,8 @@ class DemandState:
     recent_rps: float | None = None
     """Arrivals per second, smoothed over about half a minute."""
     recent_at_s: float | None = None
+    dispersion: float = 1.0
+    """Variance of the arrivals in a window over that of Poisson ones, in the last minutes; at least 1."""
     surges: Surges = Surges()
     inputs: LengthSum = LengthSum()
     outputs: LengthSum = LengthSum()

@@ -1,8 +1,8 @@
 """One look at fleets about as large as the present one: quick enough for every tick.
 
 :func:`planner_core.maths.fleet.size` searches among all sizes. A fleet that is watched every few seconds is mostly
-right as it is, for any rate of some range, which is found once for as long as engines and requests stay the same; and
-else nearly right, so one round over sizes near the present one tells what is needed, with and without room to spare.
+right as it is, for any rate of some range, which is found once for as long as engines and requests stay the same. Where
+it is too large, one round over smaller sizes tells what is needed, with and without room to spare.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from planner_core.data.fpm import Bools, Floats
 from planner_core.maths.fleet import FULLEST, Fleet, Promise, size
 
-_NEAR = np.array([-4.0, -3, -2, -1, 0, 1, 2, 3, 4, 6, 9, 12, 16])
-_FAR = np.array([-0.9, -0.75, -0.6, -0.45, -0.3, -0.2, -0.1, 0.1, 0.2, 0.35, 0.6, 1.0])
+_NEAR = np.array([-4.0, -3, -2, -1, 0])
+_FAR = np.array([-0.9, -0.75, -0.6, -0.45, -0.3, -0.2, -0.1])
 """Sizes that are looked at: so many engines more than there are, and such a part of them more."""
 _SHARES = np.linspace(0.025, 1.0, 40)
 """Rates at which the present fleet is looked at, of its saturated one."""
@@ -31,8 +31,7 @@ class Nearby:
     """How many engines a rate needs, and what the present ones carry."""
 
     needed: int
-    """Engines that keep the promise, just the present ones where none is missing and none can be spared; at most the
-    next size looked at too many."""
+    """Engines that keep the promise, just the present ones where none is missing and none can be spared."""
     with_room: int
     """Engines that keep the tighter promise; where none can be spared, just the present ones, or ``needed``."""
     most_rps: float
@@ -113,21 +112,21 @@ def rounded_up(rate_rps: float) -> float:
 def _search(
     fleet: Fleet, rate_rps: float, engines: int, promise: Promise, tighter: Promise
 ) -> tuple[int, int]:
-    """(Engines that keep the promise, engines that keep the tighter one) by one look at many sizes."""
+    """(Engines that keep the promise, those that keep the tighter one): one look at sizes up to the present one, and a
+    search beyond it where that is too small.
+    """
     sizes = np.unique(np.maximum(np.rint(np.concatenate((engines + _NEAR, engines * (1 + _FAR)))), 1.0))
     offer = fleet.offers(np.maximum(rate_rps, 1e-9 * fleet.saturated_rps) / sizes, sizes)
-    needed = _fewest(fleet, promise, rate_rps, sizes, fleet.broken(promise, offer))
-    # Where no engine can be spared without room, none can be with it.
-    if needed >= engines:
-        return needed, needed
-    with_room = _fewest(fleet, tighter, rate_rps, sizes, fleet.broken(tighter, offer))
-    return needed, min(max(needed, with_room), engines)
+    needed = _fewest(sizes, fleet.broken(promise, offer))
+    if needed is None:
+        missing = max(size(fleet, promise, rate_rps).engines, engines + 1)
+        return missing, missing
+    with_room = _fewest(sizes, fleet.broken(tighter, offer)) or engines
+    return needed, max(needed, with_room)
 
 
-def _fewest(fleet: Fleet, promise: Promise, rate_rps: float, sizes: Floats, broken: Bools) -> int:
-    """Fewest engines from which on the promise is kept."""
+def _fewest(sizes: Floats, broken: Bools) -> int | None:
+    """Fewest engines from which on a promise is kept; ``None`` if all of these are too few."""
     bad = np.flatnonzero(broken)
-    if not len(bad):
-        return int(sizes[0])
-    last = int(bad[-1])
-    return size(fleet, promise, rate_rps).engines if last + 1 == len(sizes) else int(sizes[last + 1])
+    after = int(bad[-1]) + 1 if len(bad) else 0
+    return int(sizes[after]) if after < len(sizes) else None

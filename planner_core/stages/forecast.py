@@ -22,8 +22,9 @@ from planner_core.types import TrafficForecast
 RATE_MEMORY_S = 20.0
 """Time constant of the recent rate: long enough to see through Poisson noise, short beside a start."""
 LEAP = 6.0
-"""A window with so many standard deviations of a Poisson count more than expected tells a new rate by itself: a burst
-is known in one window, not in ten. Arrivals that clump vary more than Poisson ones, so less would be chance."""
+"""A window with so many standard deviations more arrivals than expected tells a new rate by itself: a burst is known
+in one window, not in ten. How much arrivals vary by chance is learned: those that clump vary far more than Poisson."""
+DISPERSION_MEMORY_S = 300.0
 SHAPE_MEMORY_S = 120.0
 """Time constant of the recent lengths."""
 CENSORED = 1.2
@@ -57,11 +58,17 @@ def learn(
         return demand
     since_s = math.inf if demand.recent_at_s is None else now_s - demand.recent_at_s
     num, recent_rps, recent_at_s = traffic.num_requests, demand.recent_rps, demand.recent_at_s
+    dispersion = demand.dispersion
     if num is not None:
         rps = num / traffic.duration_s
         forget = since_s > 2 * traffic.duration_s + RATE_MEMORY_S
-        leaps = recent_rps is not None and _leaps(num, recent_rps * traffic.duration_s)
-        recent_rps = _blend(None if forget or leaps else recent_rps, rps, traffic.duration_s, RATE_MEMORY_S)
+        if recent_rps is not None and not forget:
+            excess = (num - recent_rps * traffic.duration_s) / math.sqrt(
+                max(recent_rps * traffic.duration_s, 1.0)
+            )
+            forget = excess > LEAP * math.sqrt(dispersion)
+            dispersion += (excess**2 - dispersion) * -math.expm1(-traffic.duration_s / DISPERSION_MEMORY_S)
+        recent_rps = _blend(None if forget else recent_rps, rps, traffic.duration_s, RATE_MEMORY_S)
         recent_at_s = now_s
     kept = math.exp(-traffic.duration_s / SHAPE_MEMORY_S)
     completed, generated = traffic.num_completed, generated_tps
@@ -77,6 +84,7 @@ def learn(
         pending=_add(demand.pending, traffic),
         recent_rps=recent_rps,
         recent_at_s=recent_at_s,
+        dispersion=max(dispersion, 1.0),
         inputs=_sum(demand.inputs, num, traffic.isl, traffic.isl_std, kept),
         outputs=_sum(
             demand.outputs,
@@ -91,11 +99,6 @@ def learn(
         accept_length=demand.accept_length if accept is None else min(max(accept, 1.0), most),
     )
     return attrs.evolve(demand, requests=_requests(demand))
-
-
-def _leaps(num: float, expected: float) -> bool:
-    """Whether a window has more arrivals than chance brings."""
-    return num > expected + LEAP * math.sqrt(max(expected, 1.0))
 
 
 def _requests(demand: DemandState) -> Requests:

@@ -150,6 +150,14 @@ def test_a_burst_is_known_in_one_window_and_its_end_in_several(lab: Any) -> None
     assert after > 20
 
 
+def test_arrivals_that_come_in_clumps_are_no_bursts(lab: Any) -> None:
+    config = config_for(lab)
+    clumps = [window(5, 33.0 if number % 6 == 5 else 3.0) for number in range(60)]
+    after = learn(config, *clumps).recent_rps
+    assert after is not None
+    assert after < 20
+
+
 def test_a_rate_from_before_a_gap_is_forgotten(lab: Any) -> None:
     config = config_for(lab)
     demand = forecast.learn(learn(config, window(5, 100)), config, window(5, 1), 3600.0)
