@@ -15,7 +15,7 @@ nox.options.default_venv_backend = "virtualenv"  # one installer for everybody, 
 nox.options.sessions = ["lint", "imports", "types", "slim", "docs", "examples", "tests"]
 
 PROJECT = nox.project.load_toml()
-SHELLS = ".[cli,dashboard,dynamo,kubernetes,prometheus,report,virtual]"
+SHELLS = ".[cli,dashboard,dynamo,grafana,kubernetes,prometheus,report,virtual]"
 """All shells that there are, with what each stands on; without the simulator of 249 MB."""
 SLIM = {"numpy", "scipy", "attrs", "msgspec", "typing-extensions"}
 
@@ -68,10 +68,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """Run each script in examples/ with nothing installed but what its reader is told to install."""
+    """Run each script and notebook in examples/ with nothing installed but what its reader is told to install."""
     session.install(".[cli,virtual]", *group("examples"))
     for script in sorted(Path("examples").glob("*.py")):
         session.run("python", str(script))
+    session.run("jupyter", "execute", *map(str, sorted(Path("examples").glob("*.ipynb"))))
 
 
 @nox.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -112,3 +113,26 @@ class Decision:
     diagnostics: Diagnostics
     state: PlannerState
     next_tick: NextTick
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks, a row per role; whatever a worker calls itself stays text."""
+        rows = [("role", "replicas", "reason", "bound by", "in words")]
+        for role, why in self.explanations.items():
+            current = "?" if why.current is None else str(why.current)
+            count = self.replicas.get(role)  # a role without a target is left alone
+            words = [part for part in why.sentence().split("; ")[1:] if not part.startswith("bound by ")]
+            words += [f"drain {', '.join(self.drain[role])}"] if self.drain.get(role) else []
+            rows.append(
+                (
+                    str(role),
+                    f"{current} → {'left alone' if count is None else count}",
+                    str(why.reason),
+                    str(why.constraint or ""),
+                    "; ".join(words),
+                )
+            )
+        html = ""
+        for tag, row in zip(("th", *("td" for _ in self.explanations)), rows, strict=True):
+            cells = (f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for cell in row)
+            html += f"<tr>{''.join(cells)}</tr>"
+        return f"<table>{html}</table>"

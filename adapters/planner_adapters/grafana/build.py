@@ -1,0 +1,190 @@
+"""Panels to Grafana's JSON, and to the ConfigMap in which Grafana's sidecar finds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import count
+from string import ascii_uppercase
+from typing import Any, Final
+
+from planner_adapters.grafana.panels import PREFIX, ROWS, SELECTOR, Panel
+from planner_core import LoadReason, MissingExtraError, ThroughputReason
+
+try:
+    from grafana_foundation_sdk.builders import (
+        common,
+        dashboard,
+        prometheus,
+        stat,
+        statetimeline,
+        timeseries,
+    )
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.models.common import (
+        BigValueGraphMode,
+        BigValueTextMode,
+        LegendDisplayMode,
+        LegendPlacement,
+        LineInterpolation,
+        SortOrder,
+        TimelineValueAlignment,
+        TooltipDisplayMode,
+        VisibilityMode,
+    )
+    from grafana_foundation_sdk.models.dashboard import (
+        DashboardCursorSync,
+        DataSourceRef,
+        DynamicConfigValue,
+        MatcherConfig,
+        ValueMap,
+        ValueMappingResult,
+        VariableHide,
+        VariableRefresh,
+        VariableSort,
+    )
+except ImportError:
+    raise MissingExtraError(
+        "a dashboard needs grafana-foundation-sdk: pip install 'planner-core[grafana]'"
+    ) from None
+
+TITLE: Final = "LLM planner"
+UID: Final = "planner-core"
+SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
+HEIGHT: Final = {"stat": 4, "reasons": 7, "lines": 8, "steps": 8}
+COLOURS: Final = {
+    "up": "#d55e00",
+    "down": "#009e73",
+    "sets": "#56b4e9",
+    "hold": "#999999",
+    "held": "#0072b2",
+    "blind": "#e69f00",
+    "lost": "#cc79a7",
+}
+"""Okabe and Ito's, which colour-blind people can tell apart; the words stand beside them all the same."""
+MEANS: Final[dict[str, set[LoadReason | ThroughputReason]]] = {
+    "up": {LoadReason.SCALE_UP},
+    "down": {LoadReason.SCALE_DOWN, LoadReason.IDLE},
+    "sets": {ThroughputReason.SCALE, ThroughputReason.SET_LOWER_BOUND},
+    "held": {
+        LoadReason.SCALING_IN_PROGRESS,
+        LoadReason.SCALE_DOWN_CAPPED_BY_THROUGHPUT,
+        LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION,
+        LoadReason.STABILISING,
+    },
+    "blind": {
+        LoadReason.NO_FPM_DATA,
+        LoadReason.WORKER_COUNT_MISMATCH,
+        LoadReason.INSUFFICIENT_DATA,
+        ThroughputReason.NO_TRAFFIC_DATA,
+        ThroughputReason.PREDICT_FAILED,
+        ThroughputReason.MODEL_NOT_READY,
+    },
+    "lost": {LoadReason.SLA_UNREACHABLE, ThroughputReason.SLA_UNREACHABLE},
+}
+"""Reasons by what they come to; the others hold."""
+
+
+def dashboard_json() -> str:
+    """The dashboard, to be imported or provisioned; equal for equal versions of this package."""
+    built = (
+        dashboard.Dashboard(TITLE)
+        .uid(UID)
+        .description("How many LLM-inference engines run, how many should, and why.")
+        .tags(["llm", "inference", "autoscaling"])
+        .time("now-6h", "now")
+        .refresh("30s")
+        .timezone("browser")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .readonly()
+    )
+    for variable in _variables():
+        built.with_variable(variable)
+    ids = count(1)
+    for row in ROWS:
+        built.with_row(dashboard.Row(row.title).id(next(ids)))
+        for panel in row.panels:
+            built.with_panel(_panel(panel).id(next(ids)))
+    return json.dumps(built.build(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def config_map(name: str = "planner-grafana-dashboard") -> str:
+    """The dashboard as a Kubernetes ConfigMap, labelled as Grafana's Helm chart looks for dashboards."""
+    lines = "".join(f"    {line}\n" for line in dashboard_json().splitlines())
+    return (
+        "# Made by `planner grafana --config-map`: change planner_adapters.grafana, not this file.\n"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n"
+        f'  name: {name}\n  labels: {{app.kubernetes.io/name: planner, grafana_dashboard: "1"}}\n'
+        f"data:\n  planner.json: |\n{lines}"
+    )
+
+
+def _variables() -> Iterator[Any]:
+    yield dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
+    any_series = f"{PREFIX}load_scaling_decision"
+    for name, of in (("job", any_series), ("instance", any_series + '{job=~"$job"}')):
+        yield (
+            dashboard.QueryVariable(name)
+            .label(name.capitalize())
+            .datasource(SOURCE)
+            .query(f"label_values({of}, {name})")
+            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(VariableSort.ALPHABETICAL_ASC)
+            .hide(VariableHide.DONT_HIDE)
+            .multi(name == "instance")
+            .include_all(name == "instance")  # of one planner, before and after a restart
+            .all_value(".+")
+        )
+
+
+def _panel(panel: Panel) -> Any:
+    made = {"stat": _stat, "lines": _lines, "steps": _steps, "reasons": _reasons}[panel.kind]()
+    made.title(panel.title).description(panel.says).unit(panel.unit).datasource(SOURCE)
+    made.span(panel.width).height(HEIGHT[panel.kind])
+    for letter, query in zip(ascii_uppercase, panel.queries, strict=False):
+        expr, legend = query.expr.replace("{}", SELECTOR), query.legend
+        target = prometheus.Dataquery().ref_id(letter).expr(expr).legend_format(legend).datasource(SOURCE)
+        made.with_target(target.instant() if panel.kind == "stat" else target.range())
+    return made
+
+
+def _stat() -> Any:
+    return (
+        stat.Panel()
+        .graph_mode(BigValueGraphMode.NONE)
+        .text_mode(BigValueTextMode.VALUE_AND_NAME)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .decimals(1)
+        .no_value("not known")
+    )
+
+
+def _lines() -> Any:
+    legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
+    tooltip = common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING)
+    lines = timeseries.Panel().line_width(1).min(0).show_points(VisibilityMode.NEVER)
+    return _targets_are_dashed(lines.legend(legend.show_legend(True)).tooltip(tooltip).span_nulls(False))
+
+
+def _steps() -> Any:
+    return _lines().line_interpolation(LineInterpolation.STEP_AFTER).decimals(0)
+
+
+def _targets_are_dashed(panel: Any) -> Any:
+    dashed = DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]})
+    for name in ("target", "forecast", "asked for", "demand"):
+        panel.with_override(MatcherConfig(id_val="byName", options=name), [dashed])
+    return panel
+
+
+def _reasons() -> Any:
+    """One bar per reason that held in the time shown."""
+    panel = statetimeline.Panel().merge_values(True).show_value(VisibilityMode.NEVER).row_height(0.8)
+    panel.legend(common.VizLegendOptions().show_legend(False).display_mode(LegendDisplayMode.HIDDEN))
+    panel.align_value(TimelineValueAlignment.LEFT)
+    for reason in dict.fromkeys(map(str, (*LoadReason, *ThroughputReason))):
+        colour = COLOURS[next((what for what, reasons in MEANS.items() if reason in reasons), "hold")]
+        holds = ValueMap(options={"1": ValueMappingResult(text=reason, color=colour)})
+        mapping = DynamicConfigValue(id_val="mappings", value=[holds])
+        panel.with_override(MatcherConfig(id_val="byName", options=reason), [mapping])
+    return panel
