@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from planner_adapters.backtest.series import SeriesError
-from planner_adapters.cli import backtest, compare, config, explain, profile, replay, run
+from planner_adapters.cli import backtest, compare, config, explain, grafana, profile, replay, report, run
 from planner_adapters.dynamo.profiles import ProfileError
 from planner_adapters.environment import NotScaled, Unobserved
 from planner_adapters.journal import JournalError
@@ -23,8 +23,10 @@ COMMANDS: dict[str, ModuleType] = {
     "backtest": backtest,
     "profile": profile,
     "explain": explain,
+    "report": report,
     "run": run,
     "config": config,
+    "grafana": grafana,
 }
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141

@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where planner_prometheus_port is (default: 127.0.0.1)",
     )
     add(
+        "--dashboard-host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="where live_dashboard_port is (default: 127.0.0.1)",
+    )
+    add(
         "--set",
         type=read_setting,
         action="append",
@@ -74,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         journal=arguments.journal,
         state=arguments.state,
         health=None if arguments.once else arguments.health,
+        dashboard_host=None if arguments.once else arguments.dashboard_host,
         config_file=file,
         once=arguments.once,
     )

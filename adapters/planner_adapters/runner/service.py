@@ -16,6 +16,7 @@ from planner_adapters.runner.health_server import serve_health
 from planner_adapters.runner.live import Live
 from planner_adapters.runner.logs import log, logfmt
 from planner_adapters.runner.loop import Watcher, run
+from planner_adapters.runner.onlookers import onlookers
 from planner_adapters.runner.records import Records
 from planner_adapters.runner.reload import ConfigFile, carry_over, check_reload
 from planner_adapters.runner.state_file import Saved, StateError
@@ -36,6 +37,8 @@ class Service:
     state: Path | None = None
     health: tuple[str, int] | None = None
     """Host and port of ``/healthz`` and ``/readyz``; ``None``: none."""
+    dashboard_host: str | None = None
+    """Where ``live_dashboard_port`` is; ``None``: neither dashboard nor reports."""
     config_file: ConfigFile | None = None
     """Is read again on SIGHUP and when it has changed."""
     num_ticks: int | None = None
@@ -70,6 +73,9 @@ async def serve(
         if service.health is not None:
             port = await stack.enter_async_context(serve_health(health, *service.health))
             service.on_listening(port)
+        if service.dashboard_host is not None:
+            looking = onlookers(config, health, dashboard_host=service.dashboard_host)
+            on_tick = (*on_tick, *await stack.enter_async_context(looking))
         stop = asyncio.Event()
         reloading = _Reloading(service.config_file, health)
         stack.enter_context(_signals(stop, reloading))

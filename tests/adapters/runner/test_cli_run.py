@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("yaml", reason="the command line is an extra: pip install 'planner-core[cli]'")
-pytest.importorskip("httpx", reason="needs the extra: pip install 'planner-core[prometheus]'")
+pytest.importorskip("aiohttp", reason="needs the extra: pip install 'planner-core[prometheus]'")
 
 from planner_adapters.journal import read_journal
 from planner_adapters.runner import Live, read_state
@@ -27,6 +27,8 @@ mode: agg
 environment: virtual
 prometheus_endpoint: {DEAD}
 load_adjustment_interval: 0.2
+live_dashboard_port: 0
+report_interval_hours: null
 """
 
 

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from planner_core import (
+    Decision,
+    Explanation,
+    LoadReason,
+    ObservedLatencies,
+    PlannerConfig,
+    Role,
+    ThroughputReason,
+    TickInput,
+    TrafficForecast,
+    TrafficObservation,
+    WorkerCounts,
+    initial_state,
+    tick,
+)
+
+Ticks = Iterator[tuple[TickInput, Decision]]
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "<img src=https://example.org/x onerror=alert(2)>",
+    "<!--<script>",
+    '"><a href="javascript:alert(3)">x</a>',
+    "%{y} &lt;b&gt; \u2028 \x1b[31m \U0001f600",
+)
+
+
+@pytest.fixture(scope="session")
+def config() -> PlannerConfig:
+    return PlannerConfig.from_mapping(
+        {"mode": "disagg", "optimization_target": "sla", "enable_load_scaling": True, "max_gpu_budget": 16}
+    )
+
+
+@pytest.fixture(scope="session")
+def noisy_run(config: PlannerConfig) -> Callable[..., Ticks]:
+    """Ticks every 5 s in which everything changes all the time, so that nothing can be left out of a page."""
+
+    def run(num_ticks: int, *, start_s: float = 1.8e9, notes: tuple[str, ...] = (), **changes: Any) -> Ticks:
+        rng = np.random.default_rng(5)
+        asked = attrs.evolve(config, **changes)
+        state = initial_state(asked, start_s)
+        usual = tick(TickInput(config=asked, state=state, now_s=start_s + 5))
+        reasons = (list(LoadReason), list(ThroughputReason))
+        for number in range(num_ticks):
+            ready, drawn = int(rng.integers(1, 6)), rng.lognormal(size=8)
+            why = {
+                role: Explanation(
+                    role=role,
+                    load_reason=rng.choice(reasons[0]),
+                    throughput_reason=rng.choice(reasons[1]),
+                    current=ready,
+                    replicas=ready + int(rng.integers(-1, 2)),
+                    floor=ready,
+                    numbers={f"quantity_{n}_tokens": float(x) for n, x in enumerate(drawn)},
+                    notes=notes,
+                )
+                for role in asked.engines
+            }
+            found = attrs.evolve(
+                usual.diagnostics,
+                estimated_ttft_ms=400 * drawn[0],
+                estimated_itl_ms=40 * drawn[1],
+                predicted=TrafficForecast(
+                    rate_rps=9 * drawn[2], rate_std_rps=drawn[3], isl=900 * drawn[4], osl=90.0
+                ),
+                roles={
+                    role: attrs.evolve(usual.diagnostics.roles[role], capacity_rps=drawn[5]) for role in why
+                },
+            )
+            counts = WorkerCounts(ready=ready, starting_ages_s=(1.0,) * (number % 2), draining=number % 3)
+            inputs = TickInput(
+                config=asked,
+                state=state,
+                now_s=start_s + 5.0 * (number + 1),
+                workers=dict.fromkeys(asked.engines, counts),
+                traffic=TrafficObservation(
+                    duration_s=5, num_requests=50 * drawn[6], isl=1e3 * drawn[7], osl=9 * drawn[0]
+                ),
+                observed=ObservedLatencies(ttft_ms=300 * drawn[1], itl_ms=30 * drawn[2]),
+            )
+            replicas = {Role(role): each.replicas for role, each in why.items()}
+            yield inputs, attrs.evolve(usual, replicas=replicas, explanations=why, diagnostics=found)
+
+    return run
+
+
+@pytest.fixture  # for one test each: while playwright runs, this thread has an event loop, and asyncio.run refuses
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright drives the browser, and is not installed"
+    )
+    program = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+    if not program.exists():
+        pytest.skip(f"there is no browser at {program}; $CHROMIUM says where one is")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def serious_violations(project_root: Path) -> Callable[[Any], list[tuple[str, str]]]:
+    """What axe-core finds wrong with a page's accessibility: rule, and the first element that breaks it."""
+    path = Path(os.environ.get("AXE_CORE", project_root / "node_modules/axe-core/axe.min.js"))
+    if not path.is_file():
+        pytest.skip(
+            "needs axe-core: npm install --no-save axe-core, or $AXE_CORE with the path of axe.min.js"
+        )
+    source = path.read_text(encoding="utf-8")
+
+    def judge(page: Any) -> list[tuple[str, str]]:
+        page.evaluate(source)
+        found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+        return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+
+    return judge
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    """Where screenshots go: $SCREENSHOTS, or a folder that goes away."""
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def hostile() -> tuple[str, ...]:
+    return HOSTILE
+
+
+# Real servers, and doubles of them that fail as they are told: for several shells, told in servers.py.
+_spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
+assert _spec is not None
+assert _spec.loader is not None
+_servers: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_servers)
+kube_config, kube = _servers.kube_config, _servers.kube
+faults, until = _servers.faults, _servers.until
+prometheus_with, prometheus_scraping = _servers.prometheus_with, _servers.prometheus_scraping
+double, promtool, bound_s = _servers.double, _servers.promtool, _servers.bound_s

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner_adapters.report import Series, series_of, write_report
+from planner_core import Role
+
+NUM_TICKS = 120
+SIZES = [(1280, "light"), (390, "dark")]
+
+
+@pytest.fixture(scope="module")
+def series(noisy_run: Callable[..., Any]) -> Series:
+    hostile = ("worker <img src=https://example.org/x onerror=alert(2)> & %{y} </script> is silent",)
+    return series_of(noisy_run(NUM_TICKS, notes=hostile))
+
+
+@pytest.fixture(scope="module")
+def url(series: Series, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(path, series)
+    return path.as_uri()
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_the_report_opens_alone_and_says_what_was_decided(
+    url: str, series: Series, browser: Any, shots: Path, width: int, scheme: str
+) -> None:
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+        page = context.new_page()
+        said: list[str] = []
+        asked: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        page.wait_for_selector("body[data-drawn]")
+        assert page.locator(".chart").count() == page.locator(".chart .subplot.xy").count() == 10
+        assert page.locator("#decisions .heatmaplayer image").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert dark == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
+
+        last = series.timelines[Role.DECODE, "load"][-5:]  # a narrow screen has less than a pixel for each
+        says = hovered(page)
+        assert any("".join(moment.sentence.split()) in says for moment in last)
+        page.screenshot(path=shots / f"report_{width}_{scheme}.png", full_page=True)
+        assert page.locator("img").count() == 0
+        assert [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
+        assert said == []
+
+
+def hovered(page: Any) -> str:
+    """What the last column of the timeline of decode's load loop says, without spaces."""
+    page.locator("#decisions").scroll_into_view_if_needed()
+    box = page.locator("#decisions .heatmaplayer image").bounding_box()
+    # four timelines, the third from above
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] * 2.5 / 4)
+    page.wait_for_selector("#decisions .hoverlayer .hovertext")
+    return "".join("".join(page.locator("#decisions .hoverlayer").all_text_contents()).split())
+
+
+def test_zooming_into_one_chart_zooms_into_all(url: str, browser: Any) -> None:
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(url)
+        page.wait_for_selector("body[data-drawn]")
+        ranges = page.evaluate(
+            """async () => {
+                const charts = [...document.querySelectorAll('.chart')], [from] = charts[0].layout.xaxis.range;
+                await Plotly.relayout(charts[0], {'xaxis.range[0]': from + 6e4, 'xaxis.range[1]': from + 12e4});
+                return charts.map(chart => chart.layout.xaxis.range.map(at => +new Date(at) - from).join());
+            }"""
+        )
+        assert set(ranges) == {"60000,120000"}
+
+
+def test_axe_finds_no_serious_violation(
+    url: str, browser: Any, serious_violations: Callable[[Any], Any]
+) -> None:
+    for width, scheme in SIZES:
+        with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+            page = context.new_page()
+            page.goto(url)
+            page.wait_for_selector("body[data-drawn]")
+            for details in page.locator("details").all():
+                details.evaluate("each => { each.open = true; }")
+            page.wait_for_selector("details table")
+            assert serious_violations(page) == []
