@@ -85,6 +85,14 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", *session.posargs, env=one_thread)
 
 
+@nox.session
+def security(session: nox.Session) -> None:
+    """Bandit on our code, pip-audit on what users install. Not in the gate: the second asks PyPI for advisories."""
+    session.install(SHELLS, "bandit>=1.8", "pip-audit>=2.9")
+    session.run("bandit", "-q", "-r", "-ll", "planner_core", "adapters/planner_adapters")
+    session.run("pip-audit", "--progress-spinner", "off", "--skip-editable")
+
+
 ON_REQUEST = {"closed_loop", "simulators_agree", "tick_against_original"}
 """Benchmarks that take hours, or another planner beside ours."""
 
@@ -92,7 +100,7 @@ ON_REQUEST = {"closed_loop", "simulators_agree", "tick_against_original"}
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those named: `nox -s bench -- tick`. They report; they gate nothing."""
-    session.install(".[cli,kubernetes]")
+    session.install(".[cli,kubernetes,prometheus]")
     for script in sorted(Path("benchmarks").glob("[!_]*.py")):
         if script.stem in session.posargs if session.posargs else script.stem not in ON_REQUEST:
             session.run("python", str(script))

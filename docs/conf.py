@@ -29,7 +29,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(np|npt|numpy|collections|pathlib|ssl|types|typing|typing_extensions|attrs|hypothesis)\..*"),
     ("py:class", r"planner_core\..*\.[ST]|Target"),  # type variables, and an alias of literals
     ("py:class", r"planner_core\..*\._.*"),  # parts of a state that are nobody's business
-    ("py:.*", r"planner_adapters\.simulation\..*"),  # the simulator has no page of names: it is used by the command line
+    # parts of shells that have no page of names: they are used by the command line
+    ("py:.*", r"planner_adapters\.simulation\..*|planner_adapters\.report\.builder\.Added"),
 ]
 
 

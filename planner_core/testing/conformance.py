@@ -220,7 +220,7 @@ def _check_size(
     name: str, what: str, observe: Callable[[Any, Any], Any], state: Any, lessons: list[Any]
 ) -> None:
     state = _learn(name, observe, state, lessons)
-    copied = pickle.loads(pickle.dumps(state))  # noqa: S301  # made a moment ago, here
+    copied = pickle.loads(pickle.dumps(state))  # noqa: S301  # nosec B301  # made a moment ago, here
     assert _same(copied, state), f"{name}: a pickled state comes back unequal; states compare by value"
     first = size = len(pickle.dumps(state))
     for _ in range(FULL_AFTER):

@@ -68,6 +68,10 @@ class Api:
         """Every sample of the last seconds, as scraped: nothing is interpolated or carried on."""
         return self._series(await self._query(f"{selector}[{math.ceil(last_s)}s]", "matrix"))
 
+    async def latest(self, selector: str) -> list[Series]:
+        """The series that go on, each with its latest sample: one whose target went or can't be scraped has ended."""
+        return self._series(await self._query(selector, "vector"))
+
     async def _query(self, promql: str, kind: str) -> Any:
         form = {"query": promql}
         if self._clock is not None:

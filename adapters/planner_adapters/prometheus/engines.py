@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import attrs
 
 from planner_adapters.environment import Unobserved
-from planner_adapters.prometheus.api import Api, Clock
+from planner_adapters.prometheus.api import Api, Clock, Series
 from planner_adapters.prometheus.derive import EngineId, MissingQuantityError, passes_between
-from planner_adapters.prometheus.engine_series import Framework, missing, names_of
+from planner_adapters.prometheus.engine_series import SERIES, Framework, missing, names_of
 from planner_adapters.prometheus.history import History
 from planner_adapters.prometheus.http import FetchError, Http, HttpOptions
 from planner_adapters.prometheus.promql import selector
@@ -170,7 +170,7 @@ class _Direct:
         self.framework = framework
         self._targets = targets
         self._clock = clock
-        self._http = Http(options.http, max_connections=options.max_concurrent)
+        self._http = Http(options.http, keep_alive=False)
         self._gate = asyncio.Semaphore(options.max_concurrent)
 
     async def read(self) -> _Found:
@@ -215,7 +215,9 @@ class _Scraped:
     ) -> None:
         self.framework = framework
         names = list(names_of(framework))
+        running = [named.series for named in SERIES[framework]["running"]]
         self._selectors = {role: selector(names, matchers) for role, matchers in labels.items()}
+        self._going_on = {role: selector(running, matchers) for role, matchers in labels.items()}
         self._label = options.worker_label
         self._stale_after_s = options.stale_after_s
         self._api = api
@@ -224,12 +226,18 @@ class _Scraped:
     async def read(self) -> _Found:
         now_s, reach_s = await self._api.now_s(), 2 * self._stale_after_s
         found = await together(self._api.samples(of_role, reach_s) for of_role in self._selectors.values())
+        # Asked after the samples: who ends in between is left out, and who begins has no samples yet.
+        latest = await together(self._api.latest(of_role) for of_role in self._going_on.values())
+        alive = {
+            (role, self._name(series))
+            for role, every in zip(self._going_on, latest, strict=True)
+            for series in every
+        }
         by_worker: dict[Worker, dict[float, list[Sample]]] = {}
         for role, every in zip(self._selectors, found, strict=True):
             for series in every:
-                name = series.labels.get(self._label) or series.labels.get("instance", "")
                 for at_s, value in series.samples:
-                    at = by_worker.setdefault((role, name), {})
+                    at = by_worker.setdefault((role, self._name(series)), {})
                     at.setdefault(at_s, []).append(Sample(series.name, series.labels, value))
         if not by_worker:
             raise Unobserved(
@@ -238,8 +246,9 @@ class _Scraped:
             )
         problems = {
             worker: f"{worker[1][:LONGEST_ID]}: its last sample is {now_s - max(at):.0f} s old"
+            + (", and none followed: it is gone, or can't be scraped" if worker not in alive else "")
             for worker, at in by_worker.items()
-            if now_s - max(at) > self._stale_after_s
+            if now_s - max(at) > self._stale_after_s or worker not in alive
         }
         problems |= {w: "its name is too long or empty" for w in by_worker if not 0 < len(w[1]) <= LONGEST_ID}
         scrapes = {
@@ -249,6 +258,9 @@ class _Scraped:
         }
         self._read_to_s = {worker: max(by_worker[worker]) for worker in scrapes}
         return _Found(now_s, scrapes, problems)
+
+    def _name(self, series: Series) -> str:
+        return series.labels.get(self._label) or series.labels.get("instance", "")
 
     async def close(self) -> None:
         await self._api.close()

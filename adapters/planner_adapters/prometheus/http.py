@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -15,15 +16,22 @@ from planner_core import ConfigError, MissingExtraError
 from planner_core.data.checks import config_number
 
 try:
-    import httpx
+    import aiohttp
 except ImportError:
     raise MissingExtraError(
-        "reading Prometheus and engines needs httpx: pip install 'planner-core[prometheus]'"
+        "reading Prometheus and engines needs aiohttp: pip install 'planner-core[prometheus]'"
     ) from None
 
 
 class FetchError(Exception):
     """No usable answer; one line that names the address and the reason, and never a secret."""
+
+
+def _trusting(ca_file: Path | None = None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
+
+
+_trusting_the_system = functools.cache(_trusting)  # reading all of its authorities takes 20 ms
 
 
 def _hidden(token: str | None) -> str:
@@ -63,21 +71,20 @@ class HttpOptions:
 
 
 class Http:
-    """A client with its connections; use it as a context or close it."""
+    """A client with its connections; use it as a context or close it. Proxies of the environment aren't used."""
 
-    def __init__(self, options: HttpOptions, *, max_connections: int = 100) -> None:
+    def __init__(self, options: HttpOptions, *, keep_alive: bool = True) -> None:
+        """``keep_alive``: connections are used again; not worth it where each request goes to another host."""
         self._options = options
+        self._keep_alive = keep_alive
         try:
-            verify = ssl.create_default_context(cafile=options.ca_file)
+            self._tls = _trusting(options.ca_file) if options.ca_file else _trusting_the_system()
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 f"ca_file = {str(options.ca_file)!r}: no authorities can be read: {error}"
             ) from None
-        self._client = httpx.AsyncClient(
-            verify=verify,
-            timeout=options.timeout_s,
-            limits=httpx.Limits(max_connections=max_connections),
-            follow_redirects=False,  # a redirect would take the token elsewhere
+        self._session: aiohttp.ClientSession | None = (
+            None  # made where it is used: it belongs to an event loop
         )
 
     async def get(self, url: str, accept: str = "*/*") -> bytes:
@@ -96,9 +103,13 @@ class Http:
                 await asyncio.sleep(self._options.backoff_s * 2 ** (number - 1))
             try:
                 status, body = await self._once(method, url, headers, form)
-            except (TimeoutError, httpx.TimeoutException):
+            except TimeoutError:
                 problem = f"no answer within {self._options.timeout_s:g} s"
-            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            except aiohttp.ClientConnectorError as error:
+                problem = f"no connection ({error.strerror or error.os_error})"
+            except ValueError:  # aiohttp.InvalidURL is one, and so is a user in the address beside a token
+                raise FetchError(f"{shown(url)}: is no address, or has a user beside a token") from None
+            except (aiohttp.ClientError, OSError) as error:
                 problem = str(error).split("\n")[0] or type(error).__name__
             else:
                 if status == 200:
@@ -113,23 +124,33 @@ class Http:
     ) -> tuple[int, bytes]:
         headers = {**headers, **self._options.headers()}
         body = bytearray()
-        # httpx counts the pause between two reads; a server that drips would never end.
+        session = self._session = self._session or self._opened()
         async with (
             asyncio.timeout(self._options.timeout_s),
-            self._client.stream(method, url, headers=headers, data=form) as answer,
+            session.request(method, url, headers=headers, data=form, allow_redirects=False) as answer,
         ):
-            async for chunk in answer.aiter_raw():
+            async for chunk in answer.content.iter_any():
                 body += chunk
                 if len(body) > self._options.max_bytes:
                     raise FetchError(
                         f"{shown(url)}: the answer is longer than {self._options.max_bytes} bytes; ask for less, "
                         "or raise max_bytes"
                     )
-        return answer.status_code, bytes(body)
+        return answer.status, bytes(body)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        # No redirects and no cookies: either would take secrets elsewhere. Not decompressed: see headers().
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=0, force_close=not self._keep_alive),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+        )
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def __aenter__(self) -> Http:
         return self
@@ -141,11 +162,12 @@ class Http:
 
 
 def shown(url: str) -> str:
-    """The address without user and password, to stand in messages."""
-    with contextlib.suppress(httpx.InvalidURL):
-        parsed = httpx.URL(url)
-        return str(parsed.copy_with(userinfo=b"", query=None)) if parsed.userinfo else url.partition("?")[0]
-    return "an address that is none"
+    """The address without user, password and query, to stand in messages."""
+    try:
+        parsed = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
+    return parsed._replace(netloc=parsed.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _excerpt(body: bytes) -> str:

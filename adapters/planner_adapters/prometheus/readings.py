@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -53,7 +52,7 @@ class MalformedMetricsError(ValueError):
 
 def parse(text: str, framework: Framework) -> list[Sample]:
     """The samples of a scrape that matter. :class:`MalformedMetricsError` if the lines can't be read."""
-    lines = _LINES[framework].findall(text)
+    lines = [line for line in text.split("\n") if line.startswith(_BEGINNINGS[framework])]
     try:
         return [
             Sample(sample.name, sample.labels, sample.value)
@@ -125,10 +124,7 @@ def _product(labels: Mapping[str, str], names: tuple[str, ...]) -> float:
         return math.nan
 
 
-def _line(framework: Framework) -> re.Pattern[str]:
-    names = "|".join(re.escape(name) for name in names_of(framework))
-    return re.compile(rf"^(?:{names})[{{ ].*$", re.MULTILINE)
-
-
-_LINES = {framework: _line(framework) for framework in SERIES}
+_BEGINNINGS = {
+    framework: tuple(name + end for name in names_of(framework) for end in "{ ") for framework in SERIES
+}
 COUNTERS = tuple(quantity for quantity, meaning in MEANINGS.items() if meaning.counter)

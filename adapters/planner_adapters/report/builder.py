@@ -163,7 +163,7 @@ class SeriesBuilder:
         return {name: float(t) for name, t in zip(_SUMS, self._sampler.sums(), strict=True) if t}
 
     def feeds(self) -> tuple[Feed, ...]:
-        """As of :attr:`Series.feeds`: the inputs that a planner of the last configuration uses."""
+        """As ``Series.feeds``: the inputs that a planner of the last configuration uses."""
         if self._last is None:
             return ()
         inputs = self._last[0]

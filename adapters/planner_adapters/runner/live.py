@@ -7,6 +7,7 @@ is kept in :attr:`Live.faults`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
@@ -27,6 +28,7 @@ from planner_adapters.runner.logs import log, logfmt
 from planner_core import NextTick
 
 T = TypeVar("T")
+_NUMBER = re.compile(r"\d+")
 
 
 @attrs.frozen(kw_only=True)
@@ -159,7 +161,7 @@ class Live:
         known = isinstance(error, (Unobserved, NotScaled))
         text = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
         before = self.faults.get(name)
-        if before is None or before.error != text:
+        if before is None or _NUMBER.sub("", before.error) != _NUMBER.sub("", text):  # an age is no news
             log.warning(logfmt("fault", part=name, error=text))
         since_s = self._clock.now_s() if before is None else before.since_s
         self.faults[name] = Fault(error=text, since_s=since_s)

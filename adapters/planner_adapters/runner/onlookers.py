@@ -30,7 +30,9 @@ async def onlookers(
         yield tuple(watchers)
 
 
-async def _dashboard(config: PlannerConfig, health: Health, host: str, stack: AsyncExitStack) -> list[Watcher]:
+async def _dashboard(
+    config: PlannerConfig, health: Health, host: str, stack: AsyncExitStack
+) -> list[Watcher]:
     if not config.shell.live_dashboard_port:
         return []
     from planner_adapters.dashboard import Dashboard

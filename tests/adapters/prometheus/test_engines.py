@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -345,6 +347,48 @@ def test_the_same_passes_come_through_prometheus_one_for_each_scrape(prometheus_
     assert set(later.worker_id.tolist()) == {"a"}
     assert later.learnable.sum() == 2
     assert problems == {"gone": "gone: its last sample is 61 s old"}
+
+
+def test_an_engine_whose_series_have_ended_is_left_out_at_once(double: Any) -> None:
+    """A pod that is gone has samples for a while yet; Prometheus knows that no more will come."""
+    ended = {"gone": False}
+
+    def respond(path: str, form: str) -> Any:
+        query = parse_qs(form)["query"][0]
+        if query == "time()":
+            return 200, answer("scalar", [T0 + 10, str(T0 + 10)])
+        found = []
+        for pod in ("a", "gone"):
+            for line in vllm(100.0).splitlines():
+                if line.startswith("#") or not line:
+                    continue
+                series, _, value = line.rpartition(" ")
+                name, _, own = series.partition("{")
+                labels = {"__name__": name, "pod": pod, **dict(re.findall(r'(\w+)="([^"]*)"', own))}
+                if query.endswith("s]"):
+                    found.append({"metric": labels, "values": [[T0, value]]})
+                elif name == "vllm:num_requests_running" and not ended.get(pod):
+                    found.append({"metric": labels, "value": [T0, value]})
+        return 200, answer("matrix" if query.endswith("s]") else "vector", found)
+
+    async def run() -> None:
+        async with double(respond) as server:
+            config = PlannerConfig.from_mapping({"mode": "agg", "prometheus_endpoint": server.url})
+            source = pass_source(config, in_prometheus={Role.AGG: {"dynamo_component": "backend"}})
+            assert set(only(await source.passes()).worker_id.tolist()) == {"a", "gone"}
+            ended["gone"] = True
+            assert set(only(await source.passes()).worker_id.tolist()) == {"a"}
+            assert source.problems == {
+                "gone": "gone: its last sample is 10 s old, and none followed: it is gone, or can't be scraped"
+            }
+            await source.close()
+
+    asyncio.run(run())
+
+
+def answer(kind: str, result: Any) -> bytes:
+    """Prometheus's."""
+    return json.dumps({"status": "success", "data": {"resultType": kind, "result": result}}).encode()
 
 
 def test_a_metric_of_ten_megabytes_of_names_is_never_parsed(double: Any) -> None:

@@ -150,6 +150,26 @@ def test_a_password_in_the_address_is_never_shown() -> None:
     asyncio.run(run())
 
 
+def test_a_user_in_the_address_beside_a_token_is_refused_and_neither_shown() -> None:
+    async def run() -> None:
+        config = PlannerConfig.from_mapping({"prometheus_endpoint": "http://me:s3cret@127.0.0.1:1"})
+        options = PrometheusOptions(http=HttpOptions(bearer_token="t0ken"))
+        source = traffic_source(config, options)
+        with pytest.raises(Unobserved, match="has a user beside a token") as error:
+            await source.traffic(30)
+        await source.close()
+        assert "s3cret" not in str(error.value)
+        assert "t0ken" not in str(error.value)
+
+    asyncio.run(run())
+
+
+def test_a_redirect_is_not_followed(double: Any) -> None:
+    error, server = ask(double, lambda path, form: (302, b""), {"bearer_token": "s3cret"})
+    assert "HTTP 302" in str(error)
+    assert len(server.requests) == 3
+
+
 def test_a_token_file_that_cannot_be_read_is_named(double: Any, tmp_path: Path) -> None:
     error, _ = ask(
         double, lambda path, form: (200, answer(STARTED)), {"bearer_token_file": tmp_path / "none"}
