@@ -69,8 +69,8 @@ def learn(
             forget = excess > LEAP * math.sqrt(dispersion)
             dispersion += (excess**2 - dispersion) * -math.expm1(-traffic.duration_s / DISPERSION_MEMORY_S)
         recent_rps = _blend(None if forget else recent_rps, rps, traffic.duration_s, RATE_MEMORY_S)
-        if not num and (recent_rps or 0.0) * RATE_MEMORY_S < 0.5:  # fades without end: the rest of it is no request
-            recent_rps = 0.0
+        if not num and (recent_rps or 0.0) * RATE_MEMORY_S < 0.5:
+            recent_rps = 0.0  # it would fade without end: what is left is no request
         recent_at_s = now_s
     kept = math.exp(-traffic.duration_s / SHAPE_MEMORY_S)
     completed, generated = traffic.num_completed, generated_tps
