@@ -103,6 +103,7 @@ def browser() -> Iterator[Any]:
     )
     program = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
     if not program.exists():
+        # A browser is 300 MB and no Python package; the pages are tested as text without one.
         pytest.skip(f"there is no browser at {program}; $CHROMIUM says where one is")
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
@@ -115,6 +116,7 @@ def serious_violations(project_root: Path) -> Callable[[Any], list[tuple[str, st
     """What axe-core finds wrong with a page's accessibility: rule, and the first element that breaks it."""
     path = Path(os.environ.get("AXE_CORE", project_root / "node_modules/axe-core/axe.min.js"))
     if not path.is_file():
+        # A package of npm, which a Python project can't declare; all else about the pages is tested without it.
         pytest.skip(
             "needs axe-core: npm install --no-save axe-core, or $AXE_CORE with the path of axe.min.js"
         )

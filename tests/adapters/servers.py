@@ -52,8 +52,10 @@ def kube_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     lightkube = pytest.importorskip("lightkube", reason="needs the extra kubernetes")
     tool = ROOT.parent / "shared" / "tools" / "kube-api"
     if not tool.is_file():
+        # An API server is a program of its own that lies beside the project; nothing that we could write is as real.
         pytest.skip("needs ../shared/tools/kube-api, which starts an API server and is not there")
     if not os.environ.get("KUBEBUILDER_ASSETS") and shutil.which("etcd") is None:
+        # The API server keeps its objects there; pip can't install it, .ci/run does.
         pytest.skip("needs etcd (Debian: etcd-server) or KUBEBUILDER_ASSETS")
     folder = tmp_path_factory.mktemp("kube")
     up = subprocess.run([tool, "up", folder], capture_output=True, text=True, timeout=120)
@@ -121,6 +123,7 @@ def _free_port() -> int:
 def _tool(name: str) -> str:
     path = shutil.which(name)
     if path is None:
+        # Prometheus is a program of its own; pip can't install it, .ci/run does.
         pytest.skip(f"needs {name} on the PATH: Debian's package prometheus has it")
     return path
 

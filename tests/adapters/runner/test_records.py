@@ -113,6 +113,7 @@ def test_a_full_disk_stops_nothing_and_what_is_lost_is_counted_and_said(
     config: PlannerConfig, busy: PlayedFleet
 ) -> None:
     if not Path("/dev/full").exists():
+        # A device of Linux that is always full; filling a real disk would harm whoever runs the tests.
         pytest.skip("needs /dev/full")
     records, health = Records(journal="/dev/full"), Health()
     asyncio.run(

@@ -81,6 +81,7 @@ def _program() -> str:
     assets = os.environ.get("KUBEBUILDER_ASSETS", "")
     program = shutil.which("etcd", path=os.pathsep.join([assets, os.environ.get("PATH", "")]))
     if program is None:
+        # etcd is a program of its own; pip can't install it, .ci/run does. The other two stores are tested without.
         pytest.skip("needs etcd (Debian's etcd-server), which is neither in PATH nor in KUBEBUILDER_ASSETS")
     return program
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+# Windows can neither fork nor kill a process without its notice.
 @pytest.mark.skipif(not hasattr(sys, "getdlopenflags"), reason="needs fork and SIGKILL, so a Unix")
 def test_a_process_killed_anywhere_in_sqlite_loses_and_doubles_no_decision(tmp_path: Path) -> None:
     program = Path(__file__).with_name("killed_writers.py")
