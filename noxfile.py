@@ -93,14 +93,14 @@ def security(session: nox.Session) -> None:
     session.run("pip-audit", "--progress-spinner", "off", "--skip-editable")
 
 
-ON_REQUEST = {"closed_loop", "simulators_agree", "tick_against_original"}
-"""Benchmarks that take hours, or another planner beside ours."""
+ON_REQUEST = {"closed_loop", "report_page", "simulators_agree", "tick_against_original"}
+"""Benchmarks that take hours, or something beside ours: another planner, a browser."""
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those named: `nox -s bench -- tick`. They report; they gate nothing."""
-    session.install(".[cli,kubernetes,prometheus]")
+    session.install(".[cli,dashboard,kubernetes,prometheus]", "playwright>=1.49")
     for script in sorted(Path("benchmarks").glob("[!_]*.py")):
         if script.stem in session.posargs if session.posargs else script.stem not in ON_REQUEST:
             session.run("python", str(script))

@@ -112,14 +112,13 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def serious_violations(project_root: Path) -> Callable[[Any], list[tuple[str, str]]]:
-    """What axe-core finds wrong with a page's accessibility: rule, and the first element that breaks it."""
-    path = Path(os.environ.get("AXE_CORE", project_root / "node_modules/axe-core/axe.min.js"))
-    if not path.is_file():
-        # A package of npm, which a Python project can't declare; all else about the pages is tested without it.
-        pytest.skip(
-            "needs axe-core: npm install --no-save axe-core, or $AXE_CORE with the path of axe.min.js"
-        )
+def serious_violations() -> Callable[[Any], list[tuple[str, str]]]:
+    """What axe-core finds wrong with a page's accessibility: rule, and the first element that breaks it.
+
+    $AXE_CORE is the path of another axe.min.js than that of axe-playwright-python.
+    """
+    axe = pytest.importorskip("axe_playwright_python", reason="it brings axe-core, and is not installed")
+    path = Path(os.environ.get("AXE_CORE", Path(axe.__file__).with_name("axe.min.js")))
     source = path.read_text(encoding="utf-8")
 
     def judge(page: Any) -> list[tuple[str, str]]:

@@ -37,9 +37,18 @@ def test_both_packages_say_that_they_are_typed(wheel: ZipFile, package: str) -> 
     assert f"{package}/py.typed" in wheel.namelist()
 
 
-def test_the_licence_travels_with_the_wheel(wheel: ZipFile) -> None:
-    licence = next(name for name in wheel.namelist() if name.endswith("licenses/LICENSE"))
-    assert b"Apache License" in wheel.read(licence)
+def test_the_licences_travel_with_the_wheel(wheel: ZipFile) -> None:
+    ours, plotly = sorted(
+        (name for name in wheel.namelist() if "licenses/" in name), key=lambda name: name.count("/")
+    )
+    assert b"Apache License" in wheel.read(ours)
+    assert b"Plotly" in wheel.read(plotly)
+
+
+def test_what_a_report_is_made_of_is_in_the_wheel(wheel: ZipFile, project_root: Path) -> None:
+    folder = project_root / "adapters/planner_adapters"
+    parts = {path.relative_to(folder.parent).as_posix() for path in folder.rglob("*.js")}
+    assert parts <= set(wheel.namelist())
 
 
 def test_the_import_name_adapters_is_left_to_others(project_root: Path) -> None:

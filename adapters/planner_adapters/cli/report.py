@@ -8,7 +8,6 @@ from pathlib import Path
 from planner_adapters.cli.terminal import progress
 from planner_adapters.journal import JournalError
 from planner_adapters.report import SeriesBuilder, skim_journal, write_report
-from planner_adapters.report.page import plotly_js
 
 HELP = "look at a run: a journal as a page of charts"
 
@@ -31,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the page."""
-    plotly_js()  # says what to install before the journal is read
     from_s, to_s = (float(t) if t is not None else None for t in (arguments.from_s, arguments.to_s))
     builder, read = SeriesBuilder(), 0
     with progress(f"read {arguments.journal}", 1.0) as show:

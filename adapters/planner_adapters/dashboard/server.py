@@ -15,7 +15,7 @@ from typing import Any
 
 from planner_adapters.dashboard.client import Client
 from planner_adapters.report.builder import Added, SeriesBuilder
-from planner_adapters.report.page import changes_of, data_of, lanes_of, now_of, page, part, plotly_js
+from planner_adapters.report.page import changes_of, data_of, lanes_of, now_of, page, page_js, part, plotly_js
 from planner_core import Decision, MissingExtraError, PlannerConfig, TickInput
 
 try:
@@ -217,10 +217,10 @@ def _snapshot(frozen: SeriesBuilder, now: Mapping[str, Any]) -> bytes:
 
 
 def _files() -> dict[str, tuple[str, bytes]]:
-    """What the page consists of, by name, compressed: several browsers ask for 5 MB each."""
+    """What the page consists of, by name, compressed: several browsers ask for a megabyte each."""
     bodies = {
         "plotly.js": ("text/javascript", plotly_js()),
-        "page.js": ("text/javascript", part("page.js")),
+        "page.js": ("text/javascript", page_js()),
         "live.js": ("text/javascript", part("live.js", of="planner_adapters.dashboard")),
         "page.css": ("text/css", part("page.css")),
     }

@@ -18,7 +18,7 @@ from planner_adapters.report.builder import hold_s
 from planner_adapters.report.figures import NAMES
 from planner_adapters.report.reasons import KINDS, kind_of
 from planner_adapters.report.series import Curve, Feed, Moment, Series
-from planner_core import Explanation, MissingExtraError, PlannerConfig, Role
+from planner_core import Explanation, PlannerConfig, Role
 
 MOST_TEXT = 4_000_000
 """Characters of explanations in a page: with very many long ones, each is cut."""
@@ -33,13 +33,13 @@ def write_report(path: str | Path, series: Series, *, title: str = "Planner repo
 
 
 def html_of(series: Series, *, title: str = "Planner report") -> str:
-    """The page: charts, figures and tables. :class:`~planner_core.MissingExtraError` names what to install.
+    """The page: charts, figures and tables.
 
     It asks for nothing from outside, and its policy forbids it; strings of the run stay text, whatever they hold.
     """
     scripts = [
         plotly_js(),
-        part("page.js"),
+        page_js(),
         "planner.show(JSON.parse(document.getElementById('data').textContent));",
     ]
     allowed = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
@@ -62,14 +62,14 @@ def part(name: str, of: str = "planner_adapters.report") -> str:
     return (files(of) / name).read_text(encoding="utf-8")
 
 
+def page_js() -> str:
+    """What draws the page: the run as it is told, what is in each chart, and the page around them."""
+    return "\n".join(part(name) for name in ("run.js", "charts.js", "page.js"))
+
+
 def plotly_js() -> str:
-    """The whole of plotly.js, from the Python package."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise MissingExtraError("a report needs plotly: pip install 'planner-core[report]'") from None
-    source: str = get_plotlyjs()
-    return source
+    """Plotly's bundle of lines and bars, which travels with this package: a quarter of the whole of plotly.js."""
+    return part("plotly_js/plotly-basic.min.js")
 
 
 def in_script(data: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from planner_adapters.report.builder import SeriesBuilder
-from planner_adapters.report.page import plotly_js, write_report
+from planner_adapters.report.page import write_report
 from planner_adapters.report.series import Series
 from planner_core import Decision, PlannerConfig, TickInput
 
@@ -18,7 +18,6 @@ class PeriodicReport:
 
     Writing is done in a thread; what can't be written is a problem, not an exception. Close it, by ``with`` or
     :meth:`close`, to have the rest written. With no interval it does nothing.
-    :class:`~planner_core.MissingExtraError` at once, not after a day, where plotly is absent.
     """
 
     def __init__(self, config: PlannerConfig) -> None:
@@ -34,7 +33,6 @@ class PeriodicReport:
         self.written: list[Path] = []
         """The last few pages, oldest first."""
         if hours is not None:
-            plotly_js()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="planner-report")
 
     def add(self, inputs: TickInput, decision: Decision) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -44,6 +45,12 @@ def test_what_scripts_may_run_is_said_by_their_hashes(noisy_run: Run) -> None:
     assert policy[1].startswith("default-src 'none'")
     assert len(re.findall("'sha256-", policy[1])) == 3
     assert "unsafe" not in policy[1].split("script-src")[1]
+
+
+def test_plotly_is_the_file_that_its_note_names(project_root: Path) -> None:
+    folder = project_root / "adapters/planner_adapters/report/plotly_js"
+    bundle, note = (folder / name for name in ("plotly-basic.min.js", "README.md"))
+    assert hashlib.sha256(bundle.read_bytes()).hexdigest() in note.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("num_ticks", [6000, pytest.param(WEEK, marks=pytest.mark.nightly)])
