@@ -5,6 +5,7 @@ Each session works in an environment of its own and needs nothing but Python 3.1
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nox
@@ -77,12 +78,16 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests and every code block of README and docs. `nox -s tests -- -m nightly` runs the long ones."""
+    """The tests and every code block of README and docs. `nox -s tests -- -m nightly` runs the long ones.
+
+    Pictures of the pages go to build/screenshots, or to $SCREENSHOTS; they need a Chromium.
+    """
     session.install(SHELLS, *group("tests"))
-    one_thread = {
-        "OPENBLAS_NUM_THREADS": "1"
-    }  # two workers on two cores: more threads would only get in their way
-    session.run("pytest", "-n", "2", *session.posargs, env=one_thread)
+    env = {
+        "OPENBLAS_NUM_THREADS": "1",  # two workers on two cores: more threads would only get in their way
+        "SCREENSHOTS": os.environ.get("SCREENSHOTS", "build/screenshots"),
+    }
+    session.run("pytest", "-n", "2", *session.posargs, env=env)
 
 
 @nox.session

@@ -121,7 +121,6 @@ def test_a_budget_holds_for_every_policy(capsys: pytest.CaptureFixture[str], tra
 
 
 def test_the_page_is_written(capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path) -> None:
-    pytest.importorskip("plotly", reason="plots are an extra: pip install 'planner-core[report]'")
     compare_json(capsys, trace, *FEW, "--html", tmp_path / "page.html")
     assert "Replicas over the load" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
@@ -156,16 +155,6 @@ def test_bad_input_gets_one_line(
 ) -> None:
     monkeypatch.chdir(trace.parent)
     assert words in refused(capsys, *arguments)
-
-
-def test_a_page_without_plotly_names_the_pip_command_before_the_work(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trace: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "plotly", None)
-    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-    assert "pip install 'planner-core[report]'" in refused(
-        capsys, trace, "--html", trace.parent / "page.html"
-    )
 
 
 # As a process

@@ -260,22 +260,20 @@ class _Links(HTMLParser):
 
 
 def test_the_page_opens_without_a_network(outcomes: list[Outcome], tmp_path: Path) -> None:
-    pytest.importorskip("plotly", reason="plots are an extra: pip install 'planner-core[report]'")
     cases = [case(), case(name="other", replicas=2)]
     write_page(tmp_path / "page.html", cases, outcomes)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     links = _Links()
     links.feed(page)
-    assert links.found == []
+    assert [link for link in links.found if not link.startswith("data:")] == []
     assert links.headings == ["bump", "other"]
     assert page.count("Attainment against GPU-hours") == 2
-    assert len(page) < 6_000_000
+    assert len(page) < 2_000_000
     for policy in FAMILIES:
         assert policy in page
 
 
 def test_a_name_of_a_trace_is_no_html(outcomes: list[Outcome], tmp_path: Path) -> None:
-    pytest.importorskip("plotly", reason="plots are an extra: pip install 'planner-core[report]'")
     evil = "<script>alert(1)</script>"
     mine = [attrs.evolve(outcome, trace=evil) for outcome in outcomes if outcome.trace == "bump"]
     write_page(tmp_path / "page.html", [case(name=evil)], mine)

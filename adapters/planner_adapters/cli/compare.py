@@ -16,7 +16,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from planner_adapters.backtest.plot import plotly
 from planner_adapters.cli.replay import add_deployment_arguments, settings_of
 from planner_adapters.cli.terminal import print_table, progress
 from planner_adapters.compare import Case, Outcome, case_of, compare, write_page
@@ -190,7 +189,6 @@ def _workers(text: str) -> int:
 
 def _check_page(path: Path) -> None:
     """What can be wrong with a page is said before the work, not after it."""
-    plotly()
     if path.is_dir() or not path.parent.is_dir():
         raise WorkloadError(f"{path}: can't be written; name a file in a folder that is there")
 

@@ -15,7 +15,16 @@ from typing import Any
 
 from planner_adapters.dashboard.client import Client
 from planner_adapters.report.builder import Added, SeriesBuilder
-from planner_adapters.report.page import changes_of, data_of, lanes_of, now_of, page, page_js, part, plotly_js
+from planner_adapters.report.page import (
+    changes_of,
+    data_of,
+    lanes_of,
+    live_page,
+    now_of,
+    page_js,
+    part,
+    plotly_js,
+)
 from planner_core import Decision, MissingExtraError, PlannerConfig, TickInput
 
 try:
@@ -232,7 +241,7 @@ def _files() -> dict[str, tuple[str, bytes]]:
         f'<script src="{url[name]}"></script>' for name in ("plotly.js", "page.js", "live.js")
     )
     head = f'<link rel="stylesheet" href="{url["page.css"]}">'
-    bodies[""] = "text/html", page(title="Planner", head=head, foot=scripts, live=LIVE)
+    bodies[""] = "text/html", live_page(title="Planner", head=head, foot=scripts, live=LIVE)
     return {name: (kind, gzip.compress(text.encode(), 6)) for name, (kind, text) in bodies.items()}
 
 

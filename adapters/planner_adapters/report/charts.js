@@ -3,6 +3,7 @@
 const charts = (() => {
   const ISOLATED = 4, TRIANGLE = 10, LANE_GAP = 6, SENSITIVE = 8, MINUTE = 60000, DAY = 86400000;
   const coarse = matchMedia("(pointer: coarse)");
+  const isNarrow = () => innerWidth < 600;
   const css = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   const {told, ms, until} = run;
 
@@ -133,7 +134,7 @@ const charts = (() => {
   // Where another number of replicas was decided; of those that would cover each other, the first.
   function triangles(change, range, pixels) {
     const row = told.lanes.findIndex(lane => lane.role === change.role);
-    const width = (range[1] - range[0]) / pixels * TRIANGLE;
+    const width = (range[1] - range[0]) / pixels * 1.5 * TRIANGLE;  // with its edge
     const cell = i => Math.floor((ms(change.at[i]) - range[0]) / width);
     const places = [...change.at.keys()].filter(i => !i || cell(i) !== cell(i - 1));
     return {x: places.map(i => ms(change.at[i])), y: places.map(() => row), customdata: places.map(i => [change, i]),
@@ -162,10 +163,11 @@ const charts = (() => {
       hovermode: chart.isTimeline ? "closest" : "x unified", hoverdistance: chart.isTimeline ? -1 : 20,
       hoverlabel: {bgcolor: css("raised"), bordercolor: css("line"), font: {color: css("text"), size: 12}, align: "left", namelength: -1},
       showlegend: !chart.isTimeline, legend: {orientation: "h", x: 0, y: 1.02, yanchor: "bottom"},
-      xaxis: {...axis, type: "date", range: [...range], uirevision: revision, nticks: innerWidth < 600 ? 5 : 9,
+      xaxis: {...axis, type: "date", range: [...range], uirevision: revision, tickangle: 0,
+        nticks: isNarrow() ? (chart.isTimeline ? 3 : 4) : 9,
         tickformatstops: [...formats, day], hoverformat: isReal ? "%Y-%m-%d %H:%M:%S" : "day %-j %H:%M:%S"},
       yaxis: chart.isTimeline ? {...axis, range: [told.lanes.length - .5, -.5], fixedrange: true, showgrid: false,
-        tickvals: [...told.lanes.keys()], ticktext: told.lanes.map(laneName)} :
+        tickvals: [...told.lanes.keys()], ticktext: told.lanes.map(lane => laneName(lane).replace(" ", isNarrow() ? "<br>" : " "))} :
         {...axis, rangemode: "tozero", title: {text: chart.unit, standoff: 6}},
     };
   }

@@ -37,24 +37,31 @@ def html_of(series: Series, *, title: str = "Planner report") -> str:
 
     It asks for nothing from outside, and its policy forbids it; strings of the run stay text, whatever they hold.
     """
-    scripts = [
-        plotly_js(),
-        page_js(),
-        "planner.show(JSON.parse(document.getElementById('data').textContent));",
-    ]
+    body = Template(part("page.html")).substitute(title=escape(title), live="")
+    begin = "planner.show(JSON.parse(document.getElementById('data').textContent));"
+    return alone(title=title, body=body, data=data_of(series), scripts=(plotly_js(), page_js(), begin))
+
+
+def alone(*, title: str, body: str, data: Any, scripts: Sequence[str], style: str = "") -> str:
+    """A page that opens without a network. ``body`` is HTML; ``data`` is JSON in the element ``data``."""
     allowed = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}; script-src {allowed}">\n'
-        f"<style>{part('page.css')}</style>"
+        f"<style>{part('page.css')}{style}</style>"
     )
     inline = "\n".join(f"<script>{script}</script>" for script in scripts)
-    data = f'<script type="application/json" id="data">{in_script(data_of(series))}</script>'
-    return page(title=title, head=head, foot=f"{data}\n{inline}", live="")
+    element = f'<script type="application/json" id="data">{in_script(data)}</script>'
+    return _framed(title=title, head=head, body=body, foot=f"{element}\n{inline}")
 
 
-def page(*, title: str, head: str, foot: str, live: str) -> str:
-    """The frame of a report and of the dashboard; all but the title is HTML."""
-    return Template(part("page.html")).substitute(title=escape(title), head=head, foot=foot, live=live)
+def live_page(*, title: str, head: str, foot: str, live: str) -> str:
+    """The page of a report, to be filled by whoever serves it; all but the title is HTML."""
+    body = Template(part("page.html")).substitute(title=escape(title), live=live)
+    return _framed(title=title, head=head, body=body, foot=foot)
+
+
+def _framed(*, title: str, head: str, body: str, foot: str) -> str:
+    return Template(part("frame.html")).substitute(title=escape(title), head=head, body=body, foot=foot)
 
 
 def part(name: str, of: str = "planner_adapters.report") -> str:

@@ -3,10 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -204,86 +202,3 @@ def test_a_port_that_is_taken_is_an_error_at_once(config: PlannerConfig) -> None
                     raise AssertionError("it serves on a port that is taken")
 
     within_bound(talk())
-
-
-def test_the_page_keeps_up_in_a_browser(
-    noisy_run: Run, config: PlannerConfig, browser: Any, shots: Path
-) -> None:
-    hostile = ("worker <img src=x onerror=alert(2)> </script> is silent",)
-    ticks = list(noisy_run(40, notes=hostile))
-    with Beside(config) as beside:
-        for tick in ticks[:30]:
-            beside.update(*tick)
-        with browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark") as context:
-            page = context.new_page()
-            said: list[str] = []
-            asked: list[str] = []
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(f"http://127.0.0.1:{beside.port}/")
-            page.wait_for_selector("body[data-drawn]")
-            for number, tick in enumerate(ticks[30:], 1):
-                beside.update(*tick)
-                page.wait_for_selector(f"body[data-ticks='{number}']", timeout=1000 * BOUND_S)
-            page.wait_for_selector("body[data-drawn]:not([data-busy])")
-            says = {why.sentence() for why in ticks[-1][1].explanations.values()}
-            assert set(page.locator("#latest p").all_text_contents()) == says
-            page.evaluate("scrollTo(0, document.body.scrollHeight)")
-            assert page.locator("#latest p").first.evaluate("p => p.getBoundingClientRect().top") >= 0
-            share = page.evaluate(
-                """() => {
-                    const chart = document.getElementById('capacity');
-                    const line = chart.querySelector('path.js-line').getBBox();
-                    return (line.x + line.width) / chart._fullLayout._size.w;
-                }"""
-            )
-            assert share > 0.95  # the lines grow with the ticks
-            page.screenshot(path=shots / "dashboard_1280_dark.png")
-            assert page.locator("img").count() == 0
-            here = (f"http://127.0.0.1:{beside.port}/", "data:", "blob:")
-            assert [url for url in asked if not url.startswith(here)] == []
-            assert said == []
-
-
-def test_axe_finds_no_serious_violation(
-    noisy_run: Run, config: PlannerConfig, browser: Any, serious_violations: Callable[[Any], Any]
-) -> None:
-    with Beside(config) as beside:
-        for tick in noisy_run(30):
-            beside.update(*tick)
-        with browser.new_context(viewport={"width": 390, "height": 900}) as context:
-            page = context.new_page()
-            page.goto(f"http://127.0.0.1:{beside.port}/")
-            page.wait_for_selector("body[data-drawn]")
-            assert serious_violations(page) == []
-
-
-class Beside:
-    """A dashboard whose event loop runs in a thread: playwright, in this one, doesn't let a loop turn."""
-
-    def __init__(self, config: PlannerConfig) -> None:
-        self._dashboard = Dashboard(config, port=0)
-        self._stop = asyncio.Event()
-
-    def __enter__(self) -> Beside:
-        ready = threading.Event()
-
-        async def serve() -> None:
-            self._loop = asyncio.get_running_loop()
-            async with self._dashboard:
-                self.port = self._dashboard.port
-                ready.set()
-                await self._stop.wait()
-
-        self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
-        self._thread.start()
-        assert ready.wait(BOUND_S)
-        return self
-
-    def update(self, *tick: Any) -> None:
-        self._loop.call_soon_threadsafe(self._dashboard.update, *tick)
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(BOUND_S)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ def url(series: Series, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
 def test_the_report_opens_alone_and_says_what_was_decided(
-    url: str, series: Series, browser: Any, shots: Path, width: int, scheme: str
+    url: str, series: Series, browser: Any, width: int, scheme: str
 ) -> None:
     with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
         page = context.new_page()
@@ -47,7 +46,6 @@ def test_the_report_opens_alone_and_says_what_was_decided(
         last = series.timelines[Role.DECODE, "load"][-5:]  # a narrow screen has less than a pixel for each
         says = hovered(page)
         assert any("".join(moment.sentence.split()) in says for moment in last)
-        page.screenshot(path=shots / f"report_{width}_{scheme}.png", full_page=True)
         assert page.locator("img").count() == 0
         assert [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
         assert said == []
@@ -105,17 +103,3 @@ def test_a_line_through_fewer_points_hides_no_peak(url: str, browser: Any) -> No
         )
         assert drawn[:-1] == given
         assert drawn[-1] <= 5 * 102
-
-
-def test_axe_finds_no_serious_violation(
-    url: str, browser: Any, serious_violations: Callable[[Any], Any]
-) -> None:
-    for width, scheme in SIZES:
-        with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
-            page = context.new_page()
-            page.goto(url)
-            page.wait_for_selector("body[data-drawn]")
-            for details in page.locator("details").all():
-                details.evaluate("each => { each.open = true; }")
-            page.wait_for_selector("details table")
-            assert serious_violations(page) == []
