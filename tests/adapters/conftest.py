@@ -13,6 +13,7 @@ import pytest
 from planner_core import (
     Decision,
     Explanation,
+    FpmBatch,
     LoadReason,
     ObservedLatencies,
     PlannerConfig,
@@ -94,6 +95,55 @@ def noisy_run(config: PlannerConfig) -> Callable[..., Ticks]:
             yield inputs, attrs.evolve(usual, replicas=replicas, explanations=why, diagnostics=found)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def known_run() -> Callable[..., Ticks]:
+    """Ticks of a planner under an SLA to which everything is known, every ``tick_s``; ``keys`` are configuration."""
+
+    def run(num_ticks: int, *, tick_s: float = 5.0, **keys: Any) -> Ticks:
+        told: dict[str, Any] = {
+            "optimization_target": "sla",
+            "enable_load_scaling": True,
+            "load_adjustment_interval_seconds": tick_s,
+            "load_predictor": "constant",
+            "engines": {"prefill": {"max_num_batched_tokens": 8192}, "decode": {"max_kv_tokens": 100_000}},
+            "max_gpu_budget": 64,
+        }
+        config = PlannerConfig.from_mapping(told | keys)
+        passes = {role: _passes(role) for role in config.engines}
+        traffic = TrafficObservation(duration_s=180, num_requests=360, isl=1000, osl=100)
+        state = initial_state(config, 0.0, fpm=passes, traffic=(traffic,) * 4)
+        for number in range(1, num_ticks + 1):
+            now_s = number * tick_s
+            inputs = TickInput(
+                config=config,
+                state=state,
+                now_s=now_s,
+                workers={role: WorkerCounts(ready=2) for role in config.engines},
+                traffic=traffic if now_s % 180 == 0 else None,
+                fpm=passes,
+                observed=ObservedLatencies(ttft_ms=200.0, itl_ms=20.0, request_duration_s=3.0),
+            )
+            decision = tick(inputs)
+            yield inputs, decision
+            state = decision.state
+
+    return run
+
+
+def _passes(role: Role) -> FpmBatch:
+    prefills, decodes = float(role is Role.PREFILL), float(role is Role.DECODE)
+    return FpmBatch(
+        worker_id=[f"{role}-{n % 2}" for n in range(40)],
+        wall_time_s=[0.02 + 0.005 * (n % 7) for n in range(40)],
+        num_prefill=prefills,
+        prefill_tokens=[500.0 * (1 + n % 7) * prefills for n in range(40)],
+        num_decode=[(1.0 + n % 7) * decodes for n in range(40)],
+        decode_kv_tokens=[500.0 * (1 + n % 7) * decodes for n in range(40)],
+        queued_prefill_tokens=100.0 * prefills,
+        queued_num_prefill=prefills,
+    )
 
 
 @pytest.fixture  # for one test each: while playwright runs, this thread has an event loop, and asyncio.run refuses

@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Any, Final
 
 from planner_adapters.grafana.panels import PREFIX, ROWS, SELECTOR, Panel
-from planner_core import LoadReason, MissingExtraError, ThroughputReason
+from planner_core import Constraint, LoadReason, MissingExtraError, ThroughputReason
 
 try:
     from grafana_foundation_sdk.builders import (
@@ -51,7 +51,7 @@ except ImportError:
 TITLE: Final = "LLM planner"
 UID: Final = "planner-core"
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
-HEIGHT: Final = {"stat": 4, "reasons": 7, "lines": 8, "steps": 8}
+HEIGHT: Final = {"stat": 4, "reasons": 7, "bounds": 5, "lines": 8, "steps": 8}
 COLOURS: Final = {
     "up": "#d55e00",
     "down": "#009e73",
@@ -83,6 +83,13 @@ MEANS: Final[dict[str, set[LoadReason | ThroughputReason]]] = {
     "lost": {LoadReason.SLA_UNREACHABLE, ThroughputReason.SLA_UNREACHABLE},
 }
 """Reasons by what they come to; the others hold."""
+KEEP_FROM_MORE: Final = {
+    Constraint.GPU_BUDGET,
+    Constraint.INFEASIBLE_BUDGET,
+    Constraint.MAX_REPLICAS,
+    Constraint.RATE_LIMIT,
+}
+"""Constraints that may leave a role with less than was wished for."""
 
 
 def dashboard_json() -> str:
@@ -138,7 +145,9 @@ def _variables() -> Iterator[Any]:
 
 
 def _panel(panel: Panel) -> Any:
-    made = {"stat": _stat, "lines": _lines, "steps": _steps, "reasons": _reasons}[panel.kind]()
+    made = {"stat": _stat, "lines": _lines, "steps": _steps, "reasons": _reasons, "bounds": _bounds}[
+        panel.kind
+    ]()
     made.title(panel.title).description(panel.says).unit(panel.unit).datasource(SOURCE)
     made.span(panel.width).height(HEIGHT[panel.kind])
     for letter, query in zip(ascii_uppercase, panel.queries, strict=False):
@@ -179,12 +188,29 @@ def _targets_are_dashed(panel: Any) -> Any:
 
 def _reasons() -> Any:
     """One bar per reason that held in the time shown."""
-    panel = statetimeline.Panel().merge_values(True).show_value(VisibilityMode.NEVER).row_height(0.8)
-    panel.legend(common.VizLegendOptions().show_legend(False).display_mode(LegendDisplayMode.HIDDEN))
-    panel.align_value(TimelineValueAlignment.LEFT)
+    panel = _bars()
     for reason in dict.fromkeys(map(str, (*LoadReason, *ThroughputReason))):
         colour = COLOURS[next((what for what, reasons in MEANS.items() if reason in reasons), "hold")]
-        holds = ValueMap(options={"1": ValueMappingResult(text=reason, color=colour)})
-        mapping = DynamicConfigValue(id_val="mappings", value=[holds])
-        panel.with_override(MatcherConfig(id_val="byName", options=reason), [mapping])
+        _held(panel, MatcherConfig(id_val="byName", options=reason), reason, colour)
     return panel
+
+
+def _bounds() -> Any:
+    """One bar per role and constraint that bound in the time shown."""
+    panel = _bars()
+    for constraint in Constraint:
+        colour = COLOURS["up" if constraint in KEEP_FROM_MORE else "held"]
+        _held(panel, MatcherConfig(id_val="byRegexp", options=f"/: {constraint}$/"), str(constraint), colour)
+    return panel
+
+
+def _bars() -> Any:
+    panel = statetimeline.Panel().merge_values(True).show_value(VisibilityMode.NEVER).row_height(0.8)
+    panel.legend(common.VizLegendOptions().show_legend(False).display_mode(LegendDisplayMode.HIDDEN))
+    return panel.align_value(TimelineValueAlignment.LEFT)
+
+
+def _held(panel: Any, matcher: MatcherConfig, word: str, colour: str) -> None:
+    """Where the series of a word is 1, its bar is of a colour."""
+    holds = ValueMap(options={"1": ValueMappingResult(text=word, color=colour)})
+    panel.with_override(matcher, [DynamicConfigValue(id_val="mappings", value=[holds])])

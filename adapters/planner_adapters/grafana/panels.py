@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-Kind: TypeAlias = Literal["stat", "lines", "steps", "reasons"]
+Kind: TypeAlias = Literal["stat", "lines", "steps", "reasons", "bounds"]
 
 PREFIX: Final = "dynamo_planner_"
 """Of every series; the exporter's module isn't imported, since it stands on an extra of its own."""
@@ -92,10 +92,7 @@ def _lengths(short: str, long: str, which: str) -> Panel:
         says=f"Mean {long} length, in tokens.",
         kind="lines",
         unit="none",
-        queries=(
-            Query(_of(f"observed_{which}_sequence_tokens"), "observed"),
-            Query(_of(f"predicted_{which}_sequence_tokens"), "forecast"),
-        ),
+        queries=_observed_and_forecast(f"{which}_sequence_tokens"),
     )
 
 
@@ -103,6 +100,14 @@ def _fleet(role: str) -> Query:
     """What all replicas that serve carry together."""
     capacity = _of(f"engine_{role}_capacity_requests_per_second")
     return Query(f"{capacity} * {_of(f'num_{role}_replicas')}", f"{role} fleet")
+
+
+def _by_role(name: str) -> tuple[Query, ...]:
+    return tuple(Query(_of(name.format(role)), role) for role in ("prefill", "decode"))
+
+
+def _observed_and_forecast(what: str) -> tuple[Query, ...]:
+    return Query(_of(f"observed_{what}"), "observed"), Query(_of(f"predicted_{what}"), "forecast")
 
 
 def _reasons(loop: str, says: str) -> Panel:
@@ -130,6 +135,8 @@ def _engines(title: str, name: str, says: str) -> Panel:
     )
 
 
+GPUS: Final = Query(f"rate({_of('gpu_hours')}[$__rate_interval]) * 3600", "GPUs")
+
 ROWS: Final = (
     Row(
         "Now",
@@ -139,10 +146,7 @@ ROWS: Final = (
                 says="Replicas that serve, by role. Aggregated engines are counted as decode.",
                 kind="stat",
                 unit="none",
-                queries=(
-                    Query(_of("num_prefill_replicas"), "prefill"),
-                    Query(_of("num_decode_replicas"), "decode"),
-                ),
+                queries=_by_role("num_{}_replicas"),
                 width=6,
             ),
             Panel(
@@ -150,7 +154,7 @@ ROWS: Final = (
                 says="GPUs of ready, starting and draining replicas: the pace of the GPU-hours.",
                 kind="stat",
                 unit="none",
-                queries=(Query(f"rate({_of('gpu_hours')}[$__rate_interval]) * 3600", "GPUs"),),
+                queries=(GPUS,),
                 width=6,
             ),
             Panel(
@@ -179,6 +183,19 @@ ROWS: Final = (
         (
             _reasons("load", "The fast loop: what engines have in hand, every few seconds."),
             _reasons("throughput", "The slow loop: what is forecast, every few minutes."),
+            Panel(
+                title="What bounds the replicas",
+                says="Which limit kept a role from what was wished for: a budget or a maximum from more, a minimum or "
+                "the slow loop's floor from less, a rate from either. Empty where nothing binds.",
+                kind="bounds",
+                unit="none",
+                queries=(
+                    Query(
+                        f"{_of('binding_constraint')} == 1", "{{role}}: {{" + PREFIX + "binding_constraint}}"
+                    ),
+                ),
+                width=24,
+            ),
         ),
     ),
     Row(
@@ -191,7 +208,7 @@ ROWS: Final = (
                 says="GPUs of ready, starting and draining replicas.",
                 kind="lines",
                 unit="none",
-                queries=(Query(f"rate({_of('gpu_hours')}[$__rate_interval]) * 3600", "GPUs"),),
+                queries=(GPUS,),
             ),
         ),
     ),
@@ -217,10 +234,7 @@ ROWS: Final = (
                 says="What arrived, and the forecast that the fleet is sized for.",
                 kind="lines",
                 unit="reqps",
-                queries=(
-                    Query(_of("observed_requests_per_second"), "observed"),
-                    Query(_of("predicted_requests_per_second"), "forecast"),
-                ),
+                queries=_observed_and_forecast("requests_per_second"),
             ),
             _lengths("isl", "prompt", "input"),
             _lengths("osl", "answer", "output"),
@@ -234,10 +248,7 @@ ROWS: Final = (
                 says="Requests that one replica carries within the SLA, at the lengths of now.",
                 kind="lines",
                 unit="reqps",
-                queries=(
-                    Query(_of("engine_prefill_capacity_requests_per_second"), "prefill"),
-                    Query(_of("engine_decode_capacity_requests_per_second"), "decode"),
-                ),
+                queries=_by_role("engine_{}_capacity_requests_per_second"),
                 width=12,
             ),
             Panel(

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import attrs
 import numpy as np
 
-from planner_core import Decision, Role, TickInput
-from planner_core.data.reasons import LoadReason, ThroughputReason
+from planner_adapters.figures import figures
+from planner_core import Constraint, Decision, Explanation, LoadReason, ThroughputReason, TickInput
 
 PREFIX: Final = "dynamo_planner_"
-Read: TypeAlias = Callable[[TickInput, Decision], float | None]
 Tick: TypeAlias = Literal["every", "load", "throughput"]
 EngineValue: TypeAlias = tuple[str, str, float]
 """Worker id, data-parallel rank, value."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Gauge:
     """A number. ``tick``: the last value stands until this loop has run again, and is gone if it ran without one."""
 
     name: str
     meaning: str
-    read: Read
+    figure: str
+    """Its name in :func:`exported_figures`."""
     tick: Tick = "every"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class PerEngine:
     """A number of each engine that reports, labelled ``worker_id`` and ``dp_rank``."""
 
     name: str
     meaning: str
-    columns: tuple[str, ...]
-    """Of :class:`~planner_core.FpmBatch`; their sum is the value."""
+    column: str
+    """Of :class:`~planner_core.FpmBatch`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,149 +49,57 @@ class Choice:
     tick: Tick
 
 
-def _of(role: Role, read: Callable[[TickInput, Decision, Role], float | None]) -> Read:
-    """Aggregated engines answer where decode engines would: they generate tokens."""
-
-    def value(inputs: TickInput, decision: Decision) -> float | None:
-        engines = inputs.config.engines
-        actual = Role.AGG if role is Role.DECODE and Role.AGG in engines else role
-        return read(inputs, decision, actual) if actual in engines else None
-
-    return value
-
-
-def _ready(inputs: TickInput, decision: Decision, role: Role) -> float | None:
-    counts = inputs.workers.get(role)
-    return None if counts is None else counts.ready
-
-
-def _wanted(inputs: TickInput, decision: Decision, role: Role) -> float | None:
-    return decision.replicas.get(role)
-
-
-def _capacity(inputs: TickInput, decision: Decision, role: Role) -> float | None:
-    found = decision.diagnostics.roles.get(role)
-    return None if found is None else found.capacity_rps
-
-
-def _observed_rps(inputs: TickInput, decision: Decision) -> float | None:
-    traffic = inputs.traffic
-    return (
-        None if traffic is None or traffic.num_requests is None else traffic.num_requests / traffic.duration_s
-    )
-
-
-def _traffic(field: str) -> Read:
-    return lambda inputs, _: getattr(inputs.traffic, field, None)
-
-
-def _latency(field: str) -> Read:
-    return lambda inputs, _: getattr(inputs.observed, field, None)
-
-
-def _predicted(field: str) -> Read:
-    return lambda _, decision: getattr(decision.diagnostics.predicted, field, None)
-
-
-def _target(field: str) -> Read:
-    return lambda inputs, _: getattr(inputs.config.sla, field) if inputs.config.target == "sla" else None
-
-
 GAUGES: Final = (
-    Gauge(name="num_prefill_replicas", meaning="Prefill replicas that serve", read=_of(Role.PREFILL, _ready)),
+    Gauge("num_prefill_replicas", "Prefill replicas that serve", "prefill.ready"),
     Gauge(
-        name="num_decode_replicas",
-        meaning="Decode replicas that serve; aggregated ones where the deployment has these",
-        read=_of(Role.DECODE, _ready),
+        "num_decode_replicas",
+        "Decode replicas that serve; aggregated ones where the deployment has these",
+        "decode.ready",
+    ),
+    Gauge("observed_ttft_ms", "Time to first token that users saw, in ms", "observed_ttft_ms", "throughput"),
+    Gauge("observed_itl_ms", "Time between tokens that users saw, in ms", "observed_itl_ms", "throughput"),
+    Gauge("observed_requests_per_second", "Requests that arrived", "rate_rps", "throughput"),
+    Gauge(
+        "observed_request_duration_seconds",
+        "Time from a request to its last token",
+        "request_duration_s",
+        "throughput",
+    ),
+    Gauge("observed_input_sequence_tokens", "Mean prompt length", "isl", "throughput"),
+    Gauge("observed_output_sequence_tokens", "Mean answer length", "osl", "throughput"),
+    Gauge("predicted_requests_per_second", "Forecast of requests", "forecast_rps", "throughput"),
+    Gauge("predicted_input_sequence_tokens", "Forecast of the prompt length", "forecast_isl", "throughput"),
+    Gauge("predicted_output_sequence_tokens", "Forecast of the answer length", "forecast_osl", "throughput"),
+    Gauge("predicted_num_prefill_replicas", "Prefill replicas that the planner asks for", "prefill.wanted"),
+    Gauge(
+        "predicted_num_decode_replicas",
+        "Decode (or aggregated) replicas that the planner asks for",
+        "decode.wanted",
     ),
     Gauge(
-        name="observed_ttft_ms",
-        meaning="Time to first token that users saw, in ms",
-        read=_latency("ttft_ms"),
-        tick="throughput",
+        "estimated_ttft_ms",
+        "Time to first token that the next request would meet, highest over engines, in ms",
+        "estimated_ttft_ms",
+        "load",
     ),
     Gauge(
-        name="observed_itl_ms",
-        meaning="Time between tokens that users saw, in ms",
-        read=_latency("itl_ms"),
-        tick="throughput",
-    ),
-    Gauge(
-        name="observed_requests_per_second",
-        meaning="Requests that arrived",
-        read=_observed_rps,
-        tick="throughput",
-    ),
-    Gauge(
-        name="observed_request_duration_seconds",
-        meaning="Time from a request to its last token",
-        read=_latency("request_duration_s"),
-        tick="throughput",
-    ),
-    Gauge(
-        name="observed_input_sequence_tokens",
-        meaning="Mean prompt length",
-        read=_traffic("isl"),
-        tick="throughput",
-    ),
-    Gauge(
-        name="observed_output_sequence_tokens",
-        meaning="Mean answer length",
-        read=_traffic("osl"),
-        tick="throughput",
-    ),
-    Gauge(
-        name="predicted_requests_per_second",
-        meaning="Forecast of requests",
-        read=_predicted("rate_rps"),
-        tick="throughput",
-    ),
-    Gauge(
-        name="predicted_input_sequence_tokens",
-        meaning="Forecast of the prompt length",
-        read=_predicted("isl"),
-        tick="throughput",
-    ),
-    Gauge(
-        name="predicted_output_sequence_tokens",
-        meaning="Forecast of the answer length",
-        read=_predicted("osl"),
-        tick="throughput",
-    ),
-    Gauge(
-        name="predicted_num_prefill_replicas",
-        meaning="Prefill replicas that the planner asks for",
-        read=_of(Role.PREFILL, _wanted),
-    ),
-    Gauge(
-        name="predicted_num_decode_replicas",
-        meaning="Decode (or aggregated) replicas that the planner asks for",
-        read=_of(Role.DECODE, _wanted),
-    ),
-    Gauge(
-        name="estimated_ttft_ms",
-        meaning="Time to first token that the next request would meet, highest over engines, in ms",
-        read=lambda _, decision: decision.diagnostics.estimated_ttft_ms,
-        tick="load",
-    ),
-    Gauge(
-        name="estimated_itl_ms",
-        meaning="Time between tokens that the next request would meet, highest over engines, in ms",
-        read=lambda _, decision: decision.diagnostics.estimated_itl_ms,
-        tick="load",
+        "estimated_itl_ms",
+        "Time between tokens that the next request would meet, highest over engines, in ms",
+        "estimated_itl_ms",
+        "load",
     ),
     *(
         Gauge(
-            name=f"engine_{role}_{word}requests_per_second",
-            meaning=f"Requests that one {role} replica carries within the SLA",
-            read=_of(role, _capacity),
-            tick="throughput",
+            f"engine_{role}_{word}requests_per_second",
+            f"Requests that one {role} replica carries within the SLA",
+            f"{role}.capacity_rps",
+            "throughput",
         )
-        for role in (Role.PREFILL, Role.DECODE)
+        for role in ("prefill", "decode")
         for word in ("", "capacity_")
     ),
-    Gauge(name="sla_target_ttft_ms", meaning="Promised time to first token, in ms", read=_target("ttft_ms")),
-    Gauge(name="sla_target_itl_ms", meaning="Promised time between tokens, in ms", read=_target("itl_ms")),
+    Gauge("sla_target_ttft_ms", "Promised time to first token, in ms", "target_ttft_ms"),
+    Gauge("sla_target_itl_ms", "Promised time between tokens, in ms", "target_itl_ms"),
 )
 
 GPU_HOURS: Final = "gpu_hours"
@@ -201,20 +109,14 @@ GPU_HOURS_MEANING: Final = (
 
 PER_ENGINE: Final = (
     PerEngine(
-        name="engine_queued_prefill_tokens",
-        meaning="Prompt tokens that wait for the engine",
-        columns=("queued_prefill_tokens",),
+        "engine_queued_prefill_tokens", "Prompt tokens that wait for the engine", "queued_prefill_tokens"
     ),
     PerEngine(
-        name="engine_queued_decode_kv_tokens",
-        meaning="KV tokens of requests that wait to decode",
-        columns=("queued_decode_kv_tokens",),
+        "engine_queued_decode_kv_tokens",
+        "KV tokens of requests that wait to decode",
+        "queued_decode_kv_tokens",
     ),
-    PerEngine(
-        name="engine_inflight_decode_kv_tokens",
-        meaning="KV tokens of requests that decode",
-        columns=("decode_kv_tokens",),
-    ),
+    PerEngine("engine_inflight_decode_kv_tokens", "KV tokens of requests that decode", "decode_kv_tokens"),
 )
 
 CHOICES: Final = (
@@ -234,31 +136,48 @@ CHOICES: Final = (
     ),
 )
 
+BINDING: Final = "binding_constraint"
+BINDING_MEANING: Final = (
+    "What kept the role from the replicas that were wished for; none of them where nothing did"
+)
+CONSTRAINTS: Final = tuple(map(str, Constraint))
+
 
 def names() -> Sequence[str]:
     """Every series, with its prefix."""
-    every = (*(g.name for g in GAUGES), GPU_HOURS, *(e.name for e in PER_ENGINE), *(c.name for c in CHOICES))
+    every = (
+        *(g.name for g in GAUGES),
+        *(e.name for e in PER_ENGINE),
+        *(c.name for c in CHOICES),
+        GPU_HOURS,
+        BINDING,
+    )
     return [PREFIX + name for name in every]
 
 
-def engine_values(inputs: TickInput, columns: tuple[str, ...]) -> Iterator[EngineValue]:
+def exported_figures(inputs: TickInput, decision: Decision) -> Mapping[str, float]:
+    """What is known. Aggregated engines answer where decode engines would: they generate tokens."""
+    known = figures(inputs, decision)
+    agg = {name.replace("agg.", "decode."): value for name, value in known.items() if name.startswith("agg.")}
+    return known | agg
+
+
+def binding(why: Explanation, before: str | None) -> str | None:
+    """The constraint that binds a role, ``""`` if none does, and as ``before`` where no loop had an opinion.
+
+    ``None``: not known, since the role's replicas aren't.
+    """
+    if why.replicas is None:
+        return None
+    if why.constraint is None and why.settled is None:
+        return before
+    return "" if why.constraint is None else str(why.constraint)
+
+
+def engine_values(inputs: TickInput, column: str) -> Iterator[EngineValue]:
     """Each engine's latest value; engines that don't report have none."""
     for batch in inputs.fpm.values():
-        value = sum(getattr(batch, column)[batch.latest] for column in columns)
         ids = batch.worker_id[batch.latest].tolist(), batch.dp_rank[batch.latest].tolist()
-        for worker_id, rank, number in zip(*ids, np.broadcast_to(value, len(batch.latest)), strict=True):
+        values = np.broadcast_to(getattr(batch, column)[batch.latest], len(batch.latest))
+        for worker_id, rank, number in zip(*ids, values, strict=True):
             yield worker_id, str(rank), float(number)
-
-
-def gpus_in_use(inputs: TickInput) -> float | None:
-    """GPUs of all replicas that hold some; ``None`` if a role's replicas aren't known."""
-    engines = inputs.config.engines
-    if set(engines) - set(inputs.workers):
-        return None
-    held = {role: inputs.workers[role] for role in engines}
-    return float(
-        sum(
-            engines[role].num_gpus * (counts.ready + len(counts.starting_ages_s) + counts.draining)
-            for role, counts in held.items()
-        )
-    )

@@ -10,7 +10,10 @@ from typing import Any
 import attrs
 
 from planner_adapters.prometheus.exported import (
+    BINDING,
+    BINDING_MEANING,
     CHOICES,
+    CONSTRAINTS,
     GAUGES,
     GPU_HOURS,
     GPU_HOURS_MEANING,
@@ -18,11 +21,19 @@ from planner_adapters.prometheus.exported import (
     PREFIX,
     EngineValue,
     Tick,
+    binding,
     engine_values,
-    gpus_in_use,
+    exported_figures,
 )
-from planner_core import Decision, MissingExtraError, PlannerConfig, TickInput
-from planner_core.data.reasons import LoadReason, ThroughputReason
+from planner_core import (
+    Decision,
+    LoadReason,
+    MissingExtraError,
+    PlannerConfig,
+    Role,
+    ThroughputReason,
+    TickInput,
+)
 
 try:
     from prometheus_client import CollectorRegistry, generate_latest, start_http_server
@@ -41,6 +52,7 @@ class _Shown:
     gauges: dict[str, float] = attrs.field(factory=dict)
     choices: dict[str, str] = attrs.field(factory=dict)
     engines: dict[str, tuple[EngineValue, ...]] = attrs.field(factory=dict)
+    bound: dict[Role, str] = attrs.field(factory=dict)
     gpu_hours: float | None = None
     gpus: float | None = None
     at_s: float | None = None
@@ -75,18 +87,21 @@ class MetricsOut(Collector):
 
     def update(self, inputs: TickInput, decision: Decision) -> None:
         """Show what a tick knew and decided."""
-        ran = _ran(decision)
+        ran, known = _ran(decision), exported_figures(inputs, decision)
         gauges = {}
         for gauge in GAUGES:
-            value = gauge.read(inputs, decision)
+            value = known.get(gauge.figure)
             if value is None and gauge.tick not in ran:
                 value = self._shown.gauges.get(gauge.name)
             if value is not None:
-                gauges[gauge.name] = float(value)
+                gauges[gauge.name] = value
+        bound = {
+            role: binding(why, self._shown.bound.get(role)) for role, why in decision.explanations.items()
+        }
         choices = self._shown.choices | {
             choice.name: choice.read(decision) for choice in CHOICES if choice.tick in ran
         }
-        hours, gpus = self._shown.gpu_hours, gpus_in_use(inputs)
+        hours, gpus = self._shown.gpu_hours, known.get("gpus")
         if self._shown.gpus is not None and self._shown.at_s is not None:
             hours = (hours or 0.0) + self._shown.gpus * max(0.0, inputs.now_s - self._shown.at_s) / 3600
         elif gpus is not None and hours is None:
@@ -94,7 +109,8 @@ class MetricsOut(Collector):
         self._shown = _Shown(
             gauges=gauges,
             choices=choices,
-            engines={series.name: tuple(engine_values(inputs, series.columns)) for series in PER_ENGINE},
+            engines={series.name: tuple(engine_values(inputs, series.column)) for series in PER_ENGINE},
+            bound={role: word for role, word in bound.items() if word is not None},
             gpu_hours=hours,
             gpus=gpus,
             at_s=inputs.now_s,
@@ -110,10 +126,14 @@ class MetricsOut(Collector):
         yield from self._engines(shown)
         for choice in CHOICES:
             if (chosen := shown.choices.get(choice.name)) is not None:
-                states = {word: word == chosen for word in choice.words}
                 family = StateSetMetricFamily(PREFIX + choice.name, choice.meaning + ".")
-                family.add_metric([], states)
+                family.add_metric([], {word: word == chosen for word in choice.words})
                 yield family
+        if shown.bound:
+            family = StateSetMetricFamily(PREFIX + BINDING, BINDING_MEANING + ".", labels=["role"])
+            for role, chosen in shown.bound.items():
+                family.add_metric([str(role)], {word: word == chosen for word in CONSTRAINTS})
+            yield family
 
     @staticmethod
     def _engines(shown: _Shown) -> Iterator[Any]:

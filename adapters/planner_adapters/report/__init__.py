@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from planner_adapters.figures import NAMES
 from planner_adapters.report.builder import SeriesBuilder, series_of
-from planner_adapters.report.figures import NAMES
 from planner_adapters.report.page import html_of, write_report
 from planner_adapters.report.periodic import PeriodicReport
 from planner_adapters.report.reading import skim_journal

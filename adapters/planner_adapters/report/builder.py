@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import attrs
 import numpy as np
 
-from planner_adapters.report.figures import NAMES, PLACE, figures, intervals_s, max_gaps_s
+from planner_adapters.figures import NAMES, PLACE, figures, intervals_s, max_gaps_s
 from planner_adapters.report.reasons import SILENT, notability
 from planner_adapters.report.sampling import CAPACITY, Floats, Mark, Sampler
 from planner_adapters.report.series import Curve, Feed, Moment, Series

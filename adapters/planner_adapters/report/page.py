@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from planner_adapters.figures import NAMES
 from planner_adapters.report.builder import hold_s
-from planner_adapters.report.figures import NAMES
 from planner_adapters.report.reasons import KINDS, kind_of
 from planner_adapters.report.series import Curve, Feed, Moment, Series
 from planner_core import Explanation, PlannerConfig, Role

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from planner_adapters.prometheus.exported import names
-from planner_core import LoadReason, ThroughputReason
+from planner_core import Constraint, LoadReason, ThroughputReason
 
 HERE = Path(__file__).parent
 
@@ -60,6 +60,8 @@ def test_they_ask_for_series_and_reasons_that_there_are(manifests: dict[str, Any
     assert set(re.findall(r"dynamo_planner_\w+", expressions)) <= set(names())
     asked = set(re.findall(r'_scaling_decision="(\w+)"', expressions))
     assert asked <= {*map(str, LoadReason), *map(str, ThroughputReason)}
+    (bounds,) = re.findall(r'binding_constraint=~"([\w|]+)"', expressions)
+    assert set(bounds.split("|")) <= set(map(str, Constraint))
 
 
 def test_the_monitor_finds_the_pod_and_its_port(manifests: dict[str, Any], project_root: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 from prometheus_client.parser import text_string_to_metric_families
 
 from planner_adapters.prometheus import MetricsOut
 from planner_adapters.prometheus.exported import (
+    BINDING,
+    BINDING_MEANING,
     CHOICES,
     GAUGES,
     GPU_HOURS,
@@ -18,7 +22,16 @@ from planner_adapters.prometheus.exported import (
     PER_ENGINE,
     names,
 )
-from planner_core import FpmBatch, PlannerConfig, TickInput, WorkerCounts, initial_state, tick
+from planner_core import (
+    Constraint,
+    FpmBatch,
+    PlannerConfig,
+    Role,
+    TickInput,
+    WorkerCounts,
+    initial_state,
+    tick,
+)
 
 
 def values(metrics: MetricsOut) -> dict[str, float]:
@@ -63,6 +76,42 @@ def test_the_reason_that_holds_is_one_and_the_others_zero() -> None:
     reasons = {key: value for key, value in values(metrics).items() if key.startswith(name)}
     assert sum(reasons.values()) == 1
     assert reasons[f"{name} {name}=no_fpm_data"] == 1
+
+
+def bound(metrics: MetricsOut) -> dict[str, list[str]]:
+    """The constraints that bind, by role; a role of which nothing is known isn't there."""
+    found: dict[str, list[str]] = {}
+    for family in text_string_to_metric_families(metrics.text()):
+        for sample in family.samples:
+            if sample.name == "dynamo_planner_binding_constraint":
+                holds = [sample.labels[sample.name]] if sample.value else []
+                found.setdefault(sample.labels["role"], []).extend(holds)
+    return found
+
+
+def test_the_constraint_that_binds_each_role_is_told(known_run: Callable[..., Any]) -> None:
+    metrics, told = MetricsOut(AGG), {}
+    for inputs, decision in known_run(40, prefill_min_endpoint=5, max_gpu_budget=6):
+        metrics.update(inputs, decision)
+        told = {role: [str(why.constraint)] for role, why in decision.explanations.items() if why.constraint}
+        assert bound(metrics) == {"prefill": [], "decode": []} | told
+    assert told
+
+
+def test_a_tick_without_a_wish_leaves_the_constraint_and_unknown_replicas_end_it() -> None:
+    metrics = MetricsOut(AGG)
+    inputs = inputs_of(AGG, 5.0, workers={"agg": WorkerCounts(ready=1)})
+    decision = tick(inputs)
+    (why,) = decision.explanations.values()
+    for settled, replicas, constraint, expected in (
+        (9, 8, Constraint.GPU_BUDGET, {"agg": ["gpu_budget"]}),
+        (None, 8, None, {"agg": ["gpu_budget"]}),
+        (8, 8, None, {"agg": []}),
+        (None, None, None, {}),
+    ):
+        told = attrs.evolve(why, settled=settled, replicas=replicas, constraint=constraint)
+        metrics.update(inputs, attrs.evolve(decision, explanations={Role.AGG: told}))
+        assert bound(metrics) == expected
 
 
 def test_engines_that_no_longer_report_are_gone() -> None:
@@ -116,6 +165,7 @@ def reference() -> list[str]:
     rows += [(GPU_HOURS, GPU_HOURS_MEANING, "")]
     rows += [(series.name, series.meaning, "`worker_id`, `dp_rank`") for series in PER_ENGINE]
     rows += [(choice.name, choice.meaning, f"`dynamo_planner_{choice.name}`") for choice in CHOICES]
+    rows += [(BINDING, BINDING_MEANING, f"`role`, `dynamo_planner_{BINDING}`")]
     return [f"| `dynamo_planner_{name}` | {meaning} | {labels} |" for name, meaning, labels in rows]
 
 

@@ -19,7 +19,7 @@ OF_ROLE = (
 OF_ALL = (
     *("gpus", "gpus_wanted", "gpu_budget"),
     *("observed_ttft_ms", "estimated_ttft_ms", "target_ttft_ms"),
-    *("observed_itl_ms", "estimated_itl_ms", "target_itl_ms"),
+    *("observed_itl_ms", "estimated_itl_ms", "target_itl_ms", "request_duration_s"),
     *("rate_rps", "forecast_rps", "forecast_low_rps", "forecast_high_rps"),
     *("isl", "osl", "forecast_isl", "forecast_osl"),
 )
@@ -87,6 +87,7 @@ def _of_all(inputs: TickInput, decision: Decision) -> Iterator[tuple[str, float 
     if inputs.observed is not None:
         yield "observed_ttft_ms", inputs.observed.ttft_ms
         yield "observed_itl_ms", inputs.observed.itl_ms
+        yield "request_duration_s", inputs.observed.request_duration_s
     yield "estimated_ttft_ms", found.estimated_ttft_ms
     yield "estimated_itl_ms", found.estimated_itl_ms
     if config.target == "sla":
