@@ -1,4 +1,8 @@
-"""The dashboard's server: one page, and a stream of events per browser that is never waited for."""
+"""The dashboard's server: one page, and a stream of events per browser that is never waited for.
+
+It has a thread with an event loop of its own, and what has been seen belongs to that thread: the planner's loop hands
+ticks over, and pays neither for what is made of them nor for what is sent.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ import gzip
 import hashlib
 import ipaddress
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -57,7 +63,8 @@ class Dashboard:
 
     ``async with Dashboard(config, port=8080) as dashboard:`` serves while the block runs (port 0: any free one;
     ``OSError`` if it is taken), to this machine alone unless ``host`` says otherwise. :meth:`update` is for the loop.
-    ``health`` gives problems to show, as :meth:`planner_adapters.runner.Health.ready` does.
+    ``health`` gives problems to show, as :meth:`planner_adapters.runner.Health.ready` does; it is asked in the loop of
+    the block.
     """
 
     def __init__(
@@ -65,6 +72,9 @@ class Dashboard:
     ) -> None:
         self._builder = SeriesBuilder(keep_s=3600 * (config.shell.report_interval_hours or USUAL_HOURS))
         self._asked_port, self._host, self._health = port, host, health
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._clients: set[Client] = set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
@@ -86,10 +96,23 @@ class Dashboard:
     @property
     def num_waiting(self) -> int:
         """Events that wait to be sent, over all browsers."""
-        return sum(map(len, self._clients))
+        return sum(map(len, list(self._clients)))
 
     def update(self, inputs: TickInput, decision: Decision) -> None:
-        """Shows a tick. Never waits, and costs little more with many browsers than with one."""
+        """Shows a tick. Never waits, and costs as much with a hundred browsers as with none."""
+        if self._loop is None:
+            self._take(inputs, decision, self._problems())
+        else:
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._take, inputs, decision, self._problems())
+
+    def _problems(self) -> list[str]:
+        report = {} if self._health is None else self._health()[1]
+        return [f"{name}: {problem}" for name, problem in report.get("problems", {}).items()]
+
+    # From here on in the server's thread
+
+    def _take(self, inputs: TickInput, decision: Decision, problems: list[str]) -> None:
         before = self._builder.last
         added = self._builder.add(inputs, decision)
         if added is None:
@@ -101,70 +124,103 @@ class Dashboard:
             for client in self._clients:
                 client.begin_anew()
         elif self._clients:
-            event = _event("tick", self._tick(added))
+            event = _event("tick", self._tick(added, problems))
             for client in self._clients:
                 client.put(event)
 
-    def _tick(self, added: Added) -> dict[str, Any]:
+    def _tick(self, added: Added, problems: list[str]) -> dict[str, Any]:
         """What ``planner.append`` of page.js takes. Times are whole ones: each browser's page has its own start."""
         return {
             "values": added.values,
             "lanes": lanes_of(added.timelines(), 0.0),
             "changes": changes_of(added.changes(), 0.0),
-            "now": self._now(),
+            "now": self._now(problems),
         }
 
-    def _now(self) -> dict[str, Any]:
+    def _now(self, problems: list[str]) -> dict[str, Any]:
         builder, last = self._builder, self._builder.last
         age_s = None if self._ticked_s is None else round(time.monotonic() - self._ticked_s, 3)
-        more = {"made_s_ago": age_s, "problems": self._problems()}
+        more = {"made_s_ago": age_s, "problems": problems}
         if last is None:
             return {**now_of(0.0, None, {}, (), {}), **more}
         inputs, decision = last
         shown = now_of(inputs.now_s, inputs.config, decision.explanations, builder.feeds(), builder.totals())
         return {**shown, **more}
 
-    def _problems(self) -> list[str]:
-        report = {} if self._health is None else self._health()[1]
-        return [f"{name}: {problem}" for name, problem in report.get("problems", {}).items()]
-
     # Snapshots
 
     async def _snapshot_event(self) -> bytes:
         """The whole page's data, made once for all who ask between two ticks."""
         if self._snapshot is None or self._snapshot[0] != self._num_ticks:
-            frozen, now = self._builder.frozen(), self._now()
-            made = asyncio.create_task(asyncio.to_thread(_snapshot, frozen, now))
-            self._snapshot = self._num_ticks, made
+            self._snapshot = self._num_ticks, asyncio.create_task(self._make_snapshot(self._builder.frozen()))
         return await asyncio.shield(self._snapshot[1])
 
-    # HTTP
+    async def _make_snapshot(self, frozen: SeriesBuilder) -> bytes:
+        now = self._now([])
+        return await asyncio.to_thread(_snapshot, frozen, now | {"problems": await self._problems_at_home()})
+
+    async def _problems_at_home(self) -> list[str]:
+        """In the planner's loop, to which its health belongs."""
+
+        async def ask() -> list[str]:
+            return self._problems()
+
+        assert self._home is not None
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(), self._home))
+
+    # The thread, and HTTP
 
     async def __aenter__(self) -> Dashboard:
         self._files = await asyncio.to_thread(_files)
-        app = web.Application(middlewares=[self._guarded])
-        app.router.add_get("/events", self._events)
-        app.router.add_get("/{name:.*}", self._file)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
+        self._home = asyncio.get_running_loop()
+        started: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(started)), name="planner-dashboard", daemon=True
+        )
+        self._thread.start()
         try:
-            await web.TCPSite(runner, self._host, self._asked_port).start()
+            await asyncio.wrap_future(started)
         except BaseException:
-            await runner.cleanup()
+            await self._end()
             raise
-        self._runner = runner
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stream in self._streams:
-            stream.cancel()
-        await asyncio.gather(*self._streams, return_exceptions=True)
-        if self._snapshot is not None:
-            await asyncio.gather(self._snapshot[1], return_exceptions=True)
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._end()
+
+    async def _end(self) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    async def _serve(self, started: Future[None]) -> None:
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        app = web.Application(middlewares=[self._guarded])
+        app.router.add_get("/events", self._events)
+        app.router.add_get("/{name:.*}", self._file)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, self._host, self._asked_port).start()
+            self._runner = runner
+            with suppress(InvalidStateError):  # nobody waits for it any more
+                started.set_result(None)
+                await self._stop.wait()
+        except OSError as error:
+            with suppress(InvalidStateError):
+                started.set_exception(error)
+        finally:
+            tasks = [*self._streams, *([self._snapshot[1]] if self._snapshot is not None else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await runner.cleanup()
             self._runner = None
 
     @web.middleware

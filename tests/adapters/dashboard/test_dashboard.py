@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -117,6 +118,36 @@ async def caught_up(stream: AsyncIterator[tuple[str, Any]], at_s: float) -> str:
         name, data = await anext(stream)
         if data["now"]["at_s"] == at_s:
             return name
+
+
+def test_the_loop_of_the_planner_does_nothing_for_browsers(noisy_run: Run, config: PlannerConfig) -> None:
+    """Ticks arrive while this loop takes no turn at all, and one browser never reads."""
+
+    async def talk() -> None:
+        ticks = list(noisy_run(200))
+        async with Dashboard(config, port=0) as dashboard:
+            dashboard.update(*ticks[0])
+            with looking(dashboard.port), looking(dashboard.port) as browser, browser.makefile("rb") as seen:
+                assert await asyncio.to_thread(shown, seen) == ticks[0][0].now_s
+                for inputs, decision in ticks[1:]:
+                    dashboard.update(inputs, decision)
+                    assert shown(seen) == inputs.now_s
+
+    within_bound(talk())
+
+
+def looking(port: int) -> socket.socket:
+    browser = socket.create_connection(("127.0.0.1", port), timeout=BOUND_S)
+    browser.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return browser
+
+
+def shown(seen: Any) -> float:
+    """The time of the next event."""
+    for line in seen:
+        if found := re.search(rb'"at_s":([\d.e+]+)', line):
+            return float(found[1])
+    raise AssertionError("the stream has ended")
 
 
 def test_another_configuration_begins_the_page_anew(noisy_run: Run, config: PlannerConfig) -> None:
