@@ -18,11 +18,10 @@ import attrs
 from planner_core.config import EngineSpec, Limits
 from planner_core.data.reasons import Constraint
 from planner_core.data.roles import Role
+from planner_core.maths.shares import raise_within
 
 STARVING = 0.5
 """A role with less than this part of its fair share starves."""
-LEVEL_STEPS = 64
-"""Halvings of the level to which roles are raised: as fine as a float is."""
 
 
 @attrs.frozen(kw_only=True)
@@ -144,26 +143,13 @@ def _raise(
     cost: Mapping[Role, int],
     room: int,
 ) -> dict[Role, int]:
-    """Replicas from ``base`` up to ``top`` for at most ``room`` GPUs, next always to the lowest replicas ÷ weight.
+    """:func:`~planner_core.maths.shares.raise_within` by role."""
 
-    A level of replicas ÷ weight is found by bisection, so the work doesn't grow with the number of replicas; the few
-    steps that the level leaves are taken one by one.
-    """
+    def column(values: Mapping[Role, float]) -> list[float]:
+        return [values[role] for role in base]
 
-    def at(level: float) -> dict[Role, int]:
-        return {r: min(top[r], max(base[r], math.ceil(level * weight[r]))) for r in base}
-
-    low, high = 0.0, max((top[r] / weight[r] for r in base if weight[r]), default=0.0)
-    for _ in range(LEVEL_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _gpus(at(middle), cost) <= room else (low, middle)
-    replicas = at(low)
-    while True:
-        left = room - _gpus(replicas, cost)
-        able = [r for r in replicas if replicas[r] < top[r] and cost[r] <= left]
-        if not able:
-            return replicas
-        replicas[min(able, key=lambda r: replicas[r] / weight[r])] += 1
+    counts = raise_within(column(base), column(top), column(weight), column(cost), room)
+    return dict(zip(base, counts.tolist(), strict=True))
 
 
 def _gpus(replicas: Mapping[Role, int], cost: Mapping[Role, int]) -> int:
