@@ -25,7 +25,7 @@ from planner_core import PlannerConfig
 
 Run = Callable[..., Any]
 BOUND_S = 60.0
-NUM_TICKS = 60
+NUM_TICKS = 24
 DRAWN = "body[data-drawn]:not([data-busy])"
 
 

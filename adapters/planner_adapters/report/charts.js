@@ -1,7 +1,7 @@
 "use strict";
 // What is in each chart: lines, or the timeline of decisions; as plotly takes it.
 const charts = (() => {
-  const ISOLATED = 4, TRIANGLE = 10, LANE_GAP = 6, SENSITIVE = 8, MINUTE = 60000, DAY = 86400000;
+  const ISOLATED = 4, TRIANGLE = 10, LANE_GAP = 6, MINUTE = 60000, DAY = 86400000;
   const coarse = matchMedia("(pointer: coarse)");
   const isNarrow = () => innerWidth < 600;
   const css = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
@@ -72,10 +72,13 @@ const charts = (() => {
 
   const laneName = lane => `${lane.role} ${lane.loop}`;
 
-  // Where a pause begins: of two ticks so far apart, the first holds for half of `hold`.
-  function pauses(hold) {
+  const rowOf = ({role}) => told.lanes.findIndex(lane => lane.role === role);
+
+  // Where a pause begins, and for how long a tick holds: of two that are further apart, the first for half of that.
+  function held() {
+    const hold = told.facts.hold_s + 2 * told.facts.bucket_s;
     const times = [...new Set(told.lanes.flatMap(lane => lane.at))].sort((a, b) => a - b);
-    return times.filter((at, i) => i + 1 < times.length && times[i + 1] - at > hold);
+    return [times.filter((at, i) => i + 1 < times.length && times[i + 1] - at > hold), hold];
   }
 
   // What a row shows: from when until when it is of which kind, and of which of the lane's moments.
@@ -102,8 +105,7 @@ const charts = (() => {
   }
 
   function timeline(range, pixels, height) {
-    const hold = told.facts.hold_s + 2 * told.facts.bucket_s, breaks = pauses(hold);
-    const rows = told.lanes.map(lane => blocks(lane, range, pixels, breaks, hold));
+    const found = held(), rows = told.lanes.map(lane => blocks(lane, range, pixels, ...found));
     const thickness = Math.max(4, height / told.lanes.length - LANE_GAP);
     const bars = Object.keys(told.facts.kinds).map(kind => {
       const x = [], y = [];
@@ -115,30 +117,31 @@ const charts = (() => {
           if (!goesOn) { x.push(to, null); y.push(number, null); }
         });
       });
-      return {x, y, mode: "lines", hoverinfo: "skip", line: {color: css(kind), width: thickness, simplify: false}};
+      return {x, y, mode: "lines", line: {color: css(kind), width: thickness, simplify: false}};
     });
-    const points = rows.flatMap((row, number) => row.flatMap(block =>
-      sensitivePoints(block, range, pixels).map(x => ({x, y: number, of: told.lanes[number], place: block.place}))));
-    const sensitive = {x: points.map(p => p.x), y: points.map(p => p.y), customdata: points.map(p => [p.of, p.place]),
-      mode: "lines", line: {width: 0, simplify: false}, hoverinfo: "none"};
-    return [...bars, sensitive, ...told.changes.map(change => triangles(change, range, pixels))];
+    return [...bars, ...told.changes.map(change => triangles(change, range, pixels))];
   }
 
-  // So near to each other that the nearest one to a pointer is never that of another row.
-  function sensitivePoints({from, to}, [start, end], pixels) {
-    const [left, right] = [Math.max(from, start), Math.min(to, end)];
-    const num = Math.ceil((right - left) / (end - start) * pixels / SENSITIVE);
-    return Array.from({length: num}, (_, i) => left + (right - left) * (i + .5) / num);
+  // What the timeline shows at a share of its width and height: a change under a triangle, else a moment of the row;
+  // gives the columns that it stands in and its place there, or nothing.
+  function pointed([across, down], range, pixels, height) {
+    const at = range[0] + across * (range[1] - range[0]), row = Math.floor(down * told.lanes.length), lane = told.lanes[row];
+    if (!lane) return null;
+    const off = Math.abs(down - (row + .5) / told.lanes.length) * height, reach = TRIANGLE / 2 * (range[1] - range[0]) / pixels;
+    const far = (change, i) => Math.abs(ms(change.at[i]) - at);
+    const marks = off > TRIANGLE / 2 || rowOf(lane) !== row ? [] : told.changes.filter(change => change.role === lane.role)
+      .flatMap(change => [...change.at.keys()].filter(i => far(change, i) <= reach).map(i => [change, i]));
+    if (marks.length) return marks.reduce((best, each) => far(...each) < far(...best) ? each : best);
+    const found = blocks(lane, range, pixels, ...held()).find(({from, to}) => from <= at && at < to);
+    return found ? [lane, found.place] : null;
   }
 
   // Where another number of replicas was decided; of those that would cover each other, the first.
   function triangles(change, range, pixels) {
-    const row = told.lanes.findIndex(lane => lane.role === change.role);
-    const width = (range[1] - range[0]) / pixels * 1.5 * TRIANGLE;  // with its edge
+    const row = rowOf(change), width = (range[1] - range[0]) / pixels * 1.5 * TRIANGLE;  // with its edge
     const cell = i => Math.floor((ms(change.at[i]) - range[0]) / width);
     const places = [...change.at.keys()].filter(i => !i || cell(i) !== cell(i - 1));
-    return {x: places.map(i => ms(change.at[i])), y: places.map(() => row), customdata: places.map(i => [change, i]),
-      mode: "markers", hoverinfo: "none", marker: {symbol: `triangle-${change.way}`, size: TRIANGLE,
+    return {x: places.map(i => ms(change.at[i])), y: places.map(() => row), mode: "markers", marker: {symbol: `triangle-${change.way}`, size: TRIANGLE,
         color: css("page"), line: {color: css("text"), width: 1.4}}};
   }
 
@@ -160,7 +163,7 @@ const charts = (() => {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "same", datarevision: revision,
       font: {color: css("text"), size: 12, family: "system-ui, sans-serif"},
       margin: {l: 48, r: 10, t: 8, b: 40}, dragmode: coarse.matches ? false : "zoom",
-      hovermode: chart.isTimeline ? "closest" : "x unified", hoverdistance: chart.isTimeline ? -1 : 20,
+      hovermode: chart.isTimeline ? false : "x unified",
       hoverlabel: {bgcolor: css("raised"), bordercolor: css("line"), font: {color: css("text"), size: 12}, align: "left", namelength: -1},
       showlegend: !chart.isTimeline, legend: {orientation: "h", x: 0, y: 1.02, yanchor: "bottom"},
       xaxis: {...axis, type: "date", range: [...range], uirevision: revision, tickangle: 0,
@@ -172,5 +175,5 @@ const charts = (() => {
     };
   }
 
-  return {shown, known, laneName, traces, layout};
+  return {shown, known, laneName, pointed, traces, layout};
 })();

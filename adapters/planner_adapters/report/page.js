@@ -92,11 +92,16 @@ const planner = (() => {
 
   // What a decision said, beside the pointer
 
-  function point({points: [{customdata: [moments, i]}], event}) {
-    const tip = byId("tip");
+  function point(plot, event) {
+    const tip = byId("tip"), box = plot.querySelector(".nsewdrag").getBoundingClientRect();
+    const share = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    const isInside = share.every(each => each >= 0 && each < 1);
+    const found = isInside && charts.pointed(share, rangeShown(), box.width, box.height);
+    tip.hidden = !found;
+    if (!found) return;
+    const [moments, i] = found;
     tip.replaceChildren(element("strong", {}, `${clock(ms(moments.at[i]))} ${moments.loop || moments.role}: ${moments.reason[i]}`),
       element("p", {}, moments.text[i]));
-    tip.hidden = false;
     const {width, height} = tip.getBoundingClientRect(), below = event.clientY + 16;
     tip.style.left = Math.max(4, Math.min(event.clientX + 12, document.documentElement.clientWidth - width - 4)) + "px";
     tip.style.top = (below + height < innerHeight ? below : Math.max(4, event.clientY - height - 12)) + "px";
@@ -104,23 +109,25 @@ const planner = (() => {
 
   // Drawing: what is seen first, the rest when there is time; once drawn, only what is seen is kept up to date
 
-  function isNear({plot}) {
+  const stale = within => all.find(({stale, plot}) => {
     const {top, bottom} = plot.getBoundingClientRect();
-    return bottom > -NEAR && top < innerHeight + NEAR;
-  }
+    return stale && bottom > -within && top < innerHeight + within;
+  });
 
-  const next = () => all.find(chart => chart.stale && isNear(chart)) || all.find(chart => !chart.isDrawn);
+  const next = () => stale(0) || stale(NEAR) || all.find(chart => !chart.isDrawn);
+
+  const rangeShown = () => zoomed || [ms(0), until()];
 
   function drawChart(chart) {
-    const range = zoomed || [ms(0), until()], {plot} = chart;
+    const range = rangeShown(), {plot} = chart;
     const traces = charts.traces(chart, range, Math.max(200, plot.clientWidth), plot.clientHeight - 48);
     chart.caption.textContent = says(chart);
     plot.setAttribute("aria-label", `${chart.title}: ${chart.caption.textContent}`);
     Plotly.react(plot, traces, charts.layout(chart, range, ++drawn), {responsive: true, displayModeBar: false, doubleClick: "autosize"});
     if (!chart.isDrawn) plot.on("plotly_relayout", zoom);
     if (!chart.isDrawn && chart.isTimeline) {
-      plot.on("plotly_hover", point);
-      plot.on("plotly_unhover", () => { byId("tip").hidden = true; });
+      for (const kind of ["pointermove", "click"]) plot.addEventListener(kind, event => point(plot, event));
+      plot.addEventListener("pointerleave", () => { byId("tip").hidden = true; });
     }
     chart.isDrawn = true;
     chart.stale = false;
@@ -136,7 +143,7 @@ const planner = (() => {
       for (let chart = next(); chart; chart = next()) {
         drawChart(chart);
         await new Promise(done => setTimeout(done));
-        if (!all.some(each => each.stale && isNear(each))) document.body.dataset.seen ??= performance.now().toFixed();
+        if (!stale(0)) document.body.dataset.seen ??= performance.now().toFixed();
       }
     } finally {
       drawing = false;
