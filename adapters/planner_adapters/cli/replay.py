@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, get_args
 
+from planner_adapters.cli.settings import add_journal_argument, add_settings_arguments
 from planner_adapters.cli.terminal import print_table, progress
-from planner_adapters.config_file import Settings, read_settings, read_value
+from planner_adapters.config_file import Settings, read_settings
 from planner_adapters.dynamo.mocker import replay_on_mocker, runtime
 from planner_adapters.journal import Journal
 from planner_adapters.simulation.deployment import DEFAULT_ENGINE, Deployment, engine_of, plan_deployment
@@ -51,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what plays the engines; mocker: Dynamo's own, needs the extra of this name (default: %(default)s)",
     )
     add("--json", action="store_true", help="print one JSON object")
-    add("--journal", metavar="FILE", help="append every tick as a JSON line")
+    add_journal_argument(parser)
 
 
 def add_deployment_arguments(parser: argparse.ArgumentParser, *, max_gpus: str = "8") -> None:
     """The options that say what is simulated and how it is planned; ``max_gpus`` is the default in words."""
+    add_settings_arguments(parser)
     add = parser.add_argument
-    add("--config", metavar="FILE", help="YAML or JSON with the planner's keys; flags win over it")
     add("--mode", choices=tuple(ROLES_OF_MODE), help="roles of the deployment (default: disagg)")
     add(
         "--target",
@@ -86,14 +87,6 @@ def add_deployment_arguments(parser: argparse.ArgumentParser, *, max_gpus: str =
         help="of requests to replicas (default: %(default)s)",
     )
     add("--seed", type=int, default=0, metavar="N", help="of the working day and of routing by lot")
-    add(
-        "--set",
-        type=read_setting,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any key of the configuration",
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -156,14 +149,6 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     if target_is_ours and settings.get("target") == "sla" and "load" not in settings:
         settings = settings.over(Settings(values={"enable_load_scaling": True}))
     return settings
-
-
-def read_setting(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` of a command line."""
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} has no KEY=VALUE")
-    return key.strip(), read_value(value)
 
 
 def _replicas(text: str) -> int | dict[Role, int]:

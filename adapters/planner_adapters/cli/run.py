@@ -14,7 +14,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from planner_adapters.cli.replay import read_setting
+from planner_adapters.cli.settings import add_journal_argument, add_settings_arguments
 from planner_adapters.config_file import read_settings
 from planner_adapters.prior import with_prior
 from planner_adapters.runner import ConfigFile, Live, Saved, Service, SteadyClock, remembered, serve
@@ -30,10 +30,10 @@ LOG_BYTES, LOG_FILES = 10_000_000, 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``planner run``."""
+    add_settings_arguments(parser)
+    add_journal_argument(parser)
     add = parser.add_argument
-    add("--config", metavar="FILE", type=Path, help="YAML or JSON with the planner's keys; flags win over it")
     add("--state", metavar="FILE", type=Path, help="memory: read at the start, written at every tick")
-    add("--journal", metavar="FILE", type=Path, help="append every tick as a JSON line")
     add("--advisory", action="store_true", help="decide and report, change nothing")
     add("--once", action="store_true", help="one tick now, and the decision on stdout")
     add(
@@ -54,14 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         metavar="HOST",
         help="where live_dashboard_port is (default: 127.0.0.1)",
-    )
-    add(
-        "--set",
-        type=read_setting,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any key of the configuration",
     )
 
 
