@@ -1,6 +1,6 @@
 """Takes the pictures of the gallery, each of a real run: `python docs/gallery/take.py` (some minutes).
 
-Needs `pip install '.[cli,report]' matplotlib playwright nbclient ipykernel` and a Chromium (`CHROMIUM`, by default
+Needs `pip install '.[cli]' matplotlib playwright nbclient ipykernel` and a Chromium (`CHROMIUM`, by default
 /usr/bin/chromium).
 """
 
@@ -87,8 +87,9 @@ def compare(page: Page, folder: Path) -> None:
         == 0
     )
     page.goto(html.as_uri())
+    page.wait_for_selector("body[data-drawn]")
     for number, name in enumerate(("compare", "fleets")):
-        page.locator(".js-plotly-plot").nth(number).screenshot(path=HERE / f"{name}.png")
+        page.locator("figure").nth(number).screenshot(path=HERE / f"{name}.png")
 
 
 def why(folder: Path) -> None:
