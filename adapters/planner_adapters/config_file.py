@@ -128,7 +128,8 @@ def _flat(mapping: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
 # Files
 
 
-def _of_file(file: Path) -> Settings:
+def read_document(file: Path) -> tuple[Mapping[Any, Any], dict[str, int]]:
+    """The mapping in a file (JSON by its suffix, else YAML) and the line of each key; ``ConfigError`` without one."""
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_FILE_BYTES + 1)
@@ -144,6 +145,11 @@ def _of_file(file: Path) -> Settings:
         content = {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file}: holds a {type(content).__name__}; write a mapping of keys to values")
+    return content, lines
+
+
+def _of_file(file: Path) -> Settings:
+    content, lines = read_document(file)
     values: dict[Any, Any] = {}
     try:
         for key, value in _flat(content):

@@ -10,7 +10,18 @@ from types import ModuleType
 from typing import NoReturn
 
 from planner_adapters.backtest.series import SeriesError
-from planner_adapters.cli import backtest, compare, config, explain, grafana, profile, replay, report, run
+from planner_adapters.cli import (
+    backtest,
+    compare,
+    config,
+    explain,
+    global_,
+    grafana,
+    profile,
+    replay,
+    report,
+    run,
+)
 from planner_adapters.dynamo.profiles import ProfileError
 from planner_adapters.environment import NotScaled, Unobserved
 from planner_adapters.journal import JournalError
@@ -25,6 +36,7 @@ COMMANDS: dict[str, ModuleType] = {
     "explain": explain,
     "report": report,
     "run": run,
+    "global": global_,
     "config": config,
     "grafana": grafana,
 }

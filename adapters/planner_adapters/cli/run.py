@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--once", action="store_true", help="one tick now, and the decision on stdout")
     add(
         "--health",
-        type=_address,
+        type=address,
         default=("127.0.0.1", 8081),
         metavar="[HOST:]PORT",
         help="of /healthz and /readyz, or off (default: 127.0.0.1:8081)",
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     file = None if arguments.config is None else ConfigFile(arguments.config, load)
     config = load()
-    _log_to(config.shell.log_dir)
+    log_to(config.shell.log_dir)
     before = remembered(state=arguments.state, journal=arguments.journal)
     service = Service(
         journal=arguments.journal,
@@ -95,7 +95,7 @@ def _say(inputs: TickInput, decision: Decision) -> None:
         print("".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence))  # noqa: T201
 
 
-def _log_to(folder: str | None) -> None:
+def log_to(folder: str | None) -> None:
     """Lines on stderr, and in a folder if one is named. A log that can't be written stops nothing."""
     logging.raiseExceptions = False
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
@@ -111,7 +111,8 @@ def _log_to(folder: str | None) -> None:
     log.setLevel(logging.INFO)
 
 
-def _address(text: str) -> tuple[str, int] | None:
+def address(text: str) -> tuple[str, int] | None:
+    """``PORT``, ``HOST:PORT`` or ``off`` of a command line."""
     if text == "off":
         return None
     host, _, port = text.rpartition(":")

@@ -95,14 +95,18 @@ class Http:
         """The body of the answer to a form. :class:`FetchError` after the last try."""
         return await self._tries("POST", url, {}, form)
 
+    async def post_json(self, url: str, body: bytes) -> bytes:
+        """The body of the answer to JSON. :class:`FetchError` after the last try."""
+        return await self._tries("POST", url, {"Content-Type": "application/json"}, body)
+
     async def _tries(
-        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
+        self, method: str, url: str, headers: Mapping[str, str], sent: Mapping[str, str] | bytes | None
     ) -> bytes:
         for number in range(self._options.retries + 1):
             if number:
                 await asyncio.sleep(self._options.backoff_s * 2 ** (number - 1))
             try:
-                status, body = await self._once(method, url, headers, form)
+                status, body = await self._once(method, url, headers, sent)
             except TimeoutError:
                 problem = f"no answer within {self._options.timeout_s:g} s"
             except aiohttp.ClientConnectorError as error:
@@ -120,14 +124,14 @@ class Http:
         raise FetchError(f"{shown(url)}: {problem}")
 
     async def _once(
-        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
+        self, method: str, url: str, headers: Mapping[str, str], sent: Mapping[str, str] | bytes | None
     ) -> tuple[int, bytes]:
         headers = {**headers, **self._options.headers()}
         body = bytearray()
         session = self._session = self._session or self._opened()
         async with (
             asyncio.timeout(self._options.timeout_s),
-            session.request(method, url, headers=headers, data=form, allow_redirects=False) as answer,
+            session.request(method, url, headers=headers, data=sent, allow_redirects=False) as answer,
         ):
             async for chunk in answer.content.iter_any():
                 body += chunk

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from planner_adapters.environment import Connector, PassSource, TrafficSource
 from planner_adapters.runner.loop import Watcher
 from planner_core import ConfigError, PlannerConfig, Role
+
+if TYPE_CHECKING:
+    from planner_adapters.virtual import Store
 
 TARGETS = "PLANNER_ENGINE_TARGETS"
 """Engines to scrape, as ``prefill=http://10.0.0.7:8000/metrics,decode=http://…``, instead of through Prometheus."""
@@ -51,11 +54,7 @@ async def connected(
     Kubernetes doesn't answer.
     """
     async with AsyncExitStack() as stack:
-        connect = {"kubernetes": _kubernetes, "virtual": _virtual}.get(config.shell.environment)
-        if connect is None:
-            raise ConfigError(
-                f"environment = {config.shell.environment!r}: planner run knows kubernetes and virtual"
-            )
+        connect = {"kubernetes": _kubernetes, "virtual": _virtual, "global-planner": _global_planner}
         sources, watchers = _sources(config, environ), []
         if config.shell.planner_prometheus_port:
             from planner_adapters.prometheus import MetricsOut
@@ -63,7 +62,7 @@ async def connected(
             out = MetricsOut(config, port=config.shell.planner_prometheus_port, host=metrics_host)
             stack.callback(out.close)
             watchers.append(out.update)
-        connector = await connect(config, environ, stack)
+        connector = await connect[config.shell.environment](config, environ, stack)
         yield Parts(connector=connector, traffic=sources[0], passes=sources[1], watchers=tuple(watchers))
 
 
@@ -76,20 +75,10 @@ async def _kubernetes(config: PlannerConfig, environ: Mapping[str, str], stack: 
 async def _virtual(config: PlannerConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Connector:
     from planner_adapters import virtual
 
-    kind, _, place = environ.get(STORE, "").partition(":")
-    stores: dict[str, Callable[[], virtual.Store]] = {
-        "memory": virtual.MemoryStore,
-        "sqlite": lambda: virtual.SqliteStore(place),
-        "etcd": lambda: virtual.EtcdStore(place.split(",")),
-    }
     listen, token = environ.get(LISTEN), environ.get(TOKEN, "")
-    if kind not in stores or (kind != "memory" and not place):
-        raise ConfigError(
-            f"environment = 'virtual' needs ${STORE}: sqlite:PATH, etcd:http://HOST:2379 or memory:"
-        )
-    if kind == "memory" and not listen:
+    store = store_at(environ.get(STORE, ""), f"environment = 'virtual' needs ${STORE}")
+    if isinstance(store, virtual.MemoryStore) and not listen:
         raise ConfigError(f"${STORE} = 'memory:' needs ${LISTEN}: else nobody could ask for decisions")
-    store = stores[kind]()
     if listen:
         address, _, port = listen.rpartition(":")
         if not port.isdecimal() or not token:
@@ -98,6 +87,32 @@ async def _virtual(config: PlannerConfig, environ: Mapping[str, str], stack: Asy
             virtual.serve(store, token=token, host=address or "127.0.0.1", port=int(port))
         )
     return virtual.connect(config, store)
+
+
+def store_at(address: str, needs: str) -> Store:
+    """The store of a virtual environment; ``needs`` says who needs it, where the address is none."""
+    from planner_adapters import virtual
+
+    kind, _, place = address.partition(":")
+    stores: dict[str, Callable[[], virtual.Store]] = {
+        "memory": virtual.MemoryStore,
+        "sqlite": lambda: virtual.SqliteStore(place),
+        "etcd": lambda: virtual.EtcdStore(place.split(",")),
+    }
+    if kind not in stores or (kind != "memory" and not place):
+        raise ConfigError(f"{needs}: sqlite:PATH, etcd:http://HOST:2379 or memory:")
+    return stores[kind]()
+
+
+async def _global_planner(
+    config: PlannerConfig, environ: Mapping[str, str], stack: AsyncExitStack
+) -> Connector:
+    """Counts from where the engines are, orders to the global planner."""
+    from planner_adapters.global_planner import client_of
+
+    return client_of(
+        config, await (_virtual if environ.get(STORE) else _kubernetes)(config, environ, stack), environ
+    )
 
 
 def _sources(config: PlannerConfig, environ: Mapping[str, str]) -> tuple[TrafficSource, PassSource]:

@@ -127,7 +127,7 @@ def test_bad_input_gets_one_line(config: Path, tmp_path: Path) -> None:
         (
             {"environment": "global-planner", "global_planner_namespace": "x"},
             {},
-            "environment = 'global-planner': planner run knows kubernetes and virtual",
+            "environment = 'global-planner' needs $PLANNER_GLOBAL_TOKEN",
         ),
     ],
 )
