@@ -142,7 +142,7 @@ def _front(policy: str, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Any]]
     """A policy's front as a line, and its runs as points, of which the usual one is a star."""
     colour, symbol = _styles()[policy]
     mine = [outcome for outcome in outcomes if outcome.candidate.policy == policy]
-    usual: dict[str, Any] = {"legendgroup": policy, "hoverinfo": "text", "name": policy}
+    usual: dict[str, Any] = {"legendgroup": policy, "hoverinfo": "text", "name": policy, "cliponaxis": False}
     for is_default in (False, True):
         some = [outcome for outcome in mine if outcome.candidate.is_default is is_default]
         star = {"symbol": "star", "size": 15, "line": {"width": 1, "color": "--page"}}
