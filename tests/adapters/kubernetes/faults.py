@@ -11,7 +11,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 Fault = Callable[[str, str], "bytes | str | None"]
-"""Method and path → the bytes to answer, ``hang``, ``cut``, or ``None`` for the server's own answer."""
+"""Method and path → the bytes to answer, ``hang``, ``cut``, a path to ask instead, or ``None``: the server answers."""
 
 
 class Proxy:
@@ -83,9 +83,11 @@ class Proxy:
                 elif isinstance(answer, bytes):
                     writer.write(answer)
                     await writer.drain()
-                elif answer is None:
+                elif answer is None or answer.startswith("/"):
                     assert self._to.port is not None
                     back, upstream = await asyncio.open_connection("127.0.0.1", self._to.port, ssl=self._tls)
+                    if answer is not None:
+                        lines[0] = lines[0].replace(path, answer.encode())
                     kept = [
                         line
                         for line in lines

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from planner_adapters.environment import NotScaled, Unobserved
-from planner_adapters.kubernetes.kinds import DEPLOYMENT
+from planner_adapters.kubernetes.api import RequestFailedError
+from planner_adapters.kubernetes.kinds import DEPLOYMENT, LEADER_WORKER_SET
+from planner_adapters.kubernetes.mirror import Mirror
 from planner_core import PlannerConfig, Role, WorkerCounts
 
 Story = Callable[[Any, Any], Awaitable[None]]
@@ -47,6 +51,13 @@ def behind_proxy(kube: Any, faults: ModuleType, agg: PlannerConfig) -> Callable[
         asyncio.run(main())
 
     return run
+
+
+async def _empty(left: list[Any]) -> None:
+    """Returns when all of them were used."""
+    async with asyncio.timeout(60.0):
+        while left:
+            await asyncio.sleep(0.05)
 
 
 def only(method: str, part: str, *answers: Any) -> Callable[[str, str], Any]:
@@ -176,13 +187,55 @@ def test_a_watch_that_the_server_has_forgotten_begins_anew(
     gone = faults.watch_error(410) if how == "event" else faults.answer(410)
 
     async def story(proxy: Any, connector: Any) -> None:
-        proxy.fault = only("GET", "watch=true", gone, gone, gone)
+        answers = [gone, gone, gone]
+        proxy.fault = lambda method, path: answers.pop() if answers and "watch=true" in path else None
         await proxy.cut()
+        await _empty(answers)
         kube.patch(DEPLOYMENT, "llama", {"spec": {"replicas": 5}})
         kube.controllers.settle()
         await until(connector, lambda counts: counts[Role.AGG] == WorkerCounts(ready=5, expected=5))
 
     behind_proxy(story)
+
+
+def test_the_server_s_own_410_begins_anew_from_a_new_list(kube: Any, faults: ModuleType) -> None:
+    """Watches are asked for as of a change before the server knew the kind, and so before all that it remembers."""
+    times = [1, 2, 3]
+
+    def from_the_beginning(method: str, path: str) -> str | None:
+        if not times or "watch=true" not in path:
+            return None
+        times.pop()
+        return re.sub(r"resourceVersion=\d+", "resourceVersion=1", path)
+
+    async def main() -> None:
+        proxy, changes = faults.Proxy(kube.config.cluster.server), asyncio.Event()
+        await proxy.start()
+        cluster = kube.cluster(kube.through(proxy.url))
+        try:
+            with pytest.raises(RequestFailedError, match="too old resource version: 1 ") as caught:
+                async with aclosing(
+                    cluster.api.watch(LEADER_WORKER_SET, kube.namespace, None, None, "1")
+                ) as seen:
+                    await anext(seen)
+            assert caught.value.code == 410
+            proxy.fault = from_the_beginning
+            clock = asyncio.get_running_loop().time
+            mirror = Mirror(
+                cluster.api, LEADER_WORKER_SET, kube.namespace, changes=changes, clock=clock, sleep=Waits()
+            )
+            await _empty(times)
+            await asyncio.to_thread(kube.leader_worker_set, "llama", 2)
+            async with asyncio.timeout(60.0):
+                while "llama" not in mirror.objects():
+                    await changes.wait()
+            await mirror.close()
+            assert proxy.count("GET", "watch=true") >= 5, "the first by hand, three too old, one that goes on"
+        finally:
+            await cluster.close()
+            await proxy.stop()
+
+    asyncio.run(main())
 
 
 def test_a_server_that_restarts_is_found_again_and_nothing_is_missed(
