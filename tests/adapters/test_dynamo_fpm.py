@@ -187,6 +187,26 @@ def test_every_pass_arrives_once_with_its_role_oldest_first() -> None:
     asyncio.run(run())
 
 
+def test_a_queue_that_stands_in_equal_heartbeats_for_ten_minutes_no_longer_counts() -> None:
+    """Trap 42: one stuck queue entry must not block scale-down for ever."""
+    stands = ForwardPassMetrics(worker_id="d", wall_time_s=0.0, queued_num_decode=1)
+    moves = ForwardPassMetrics(worker_id="d", wall_time_s=0.0, queued_num_decode=2)
+
+    async def run() -> None:
+        engines = Engines()
+        socket, publisher = engines.start(Role.DECODE)
+        async with listening(engines, [publisher], [socket]) as (source, now_s):
+            queued = []
+            for number, message in enumerate([*[stands] * 32, moves, stands]):
+                now_s[0] = 20.0 * number
+                await send(socket, message)
+                await until(lambda: source.num_kept)
+                queued.append(float((await source.passes())[Role.DECODE].queued_num_decode[0]))
+            assert queued == [1.0] * 30 + [0.0, 0.0, 2.0, 1.0]
+
+    asyncio.run(run())
+
+
 def test_a_flood_leaves_the_latest_of_each_engine_in_bounded_memory() -> None:
     async def run() -> None:
         engines = Engines()

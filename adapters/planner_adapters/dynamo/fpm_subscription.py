@@ -44,6 +44,8 @@ class FpmOptions:
     """Of one role; messages of further engines are refused."""
     expire_after_s: float = attrs.field(default=30.0, validator=config_number(above=0))
     """An engine that is silent for longer is gone: idle ones send a heartbeat every second."""
+    stuck_after_s: float = attrs.field(default=600.0, validator=config_number(above=0))
+    """A queue that stands in nothing but equal heartbeats for so long no longer counts."""
 
 
 Engine: TypeAlias = tuple[str, int]
@@ -56,6 +58,8 @@ class _Heard:
         self._options = options
         self.passes: dict[Engine, deque[ForwardPassMetrics]] = {}
         self.at_s: dict[Engine, float] = {}
+        self._same: dict[Engine, tuple[ForwardPassMetrics, float]] = {}
+        """The latest message that was unlike the one before, and when it came."""
 
     def add(self, record: ForwardPassMetrics, now_s: float) -> bool:
         """Whether there was room without losing something."""
@@ -63,6 +67,11 @@ class _Heard:
         if engine not in self.at_s and len(self.at_s) >= self._options.max_engines:
             return False
         self.at_s[engine] = now_s
+        same, since_s = self._same.get(engine, (None, now_s))
+        if same != record:
+            self._same[engine] = (record, now_s)
+        elif record.wall_time_s == 0 and now_s - since_s >= self._options.stuck_after_s:
+            record = ForwardPassMetrics(worker_id=record.worker_id, dp_rank=record.dp_rank, wall_time_s=0.0)
         kept = self.passes.setdefault(engine, deque(maxlen=self._options.passes_per_engine))
         full = len(kept) == self._options.passes_per_engine
         kept.append(record)
@@ -73,6 +82,7 @@ class _Heard:
         taken, self.passes = self.passes, {}
         oldest_s = now_s - self._options.expire_after_s
         self.at_s = {engine: at_s for engine, at_s in self.at_s.items() if at_s >= oldest_s}
+        self._same = {engine: same for engine, same in self._same.items() if engine in self.at_s}
         return [record for records in taken.values() for record in records]
 
 

@@ -55,6 +55,11 @@ def passes_between(
     return [*found, _in_hand(engine, now, mean, spec, span)]
 
 
+def shows_progress(reading: Reading) -> bool:
+    """Whether the engine says anything that changes with every pass, so that a standstill would show."""
+    return any(MEANINGS[quantity].counter or quantity.startswith("pass_") for quantity in reading.values)
+
+
 @attrs.frozen
 class _Span:
     before: Reading

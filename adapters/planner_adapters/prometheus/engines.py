@@ -12,7 +12,7 @@ import attrs
 
 from planner_adapters.environment import Unobserved
 from planner_adapters.prometheus.api import Api, Clock, Series
-from planner_adapters.prometheus.derive import EngineId, MissingQuantityError, passes_between
+from planner_adapters.prometheus.derive import EngineId, MissingQuantityError, passes_between, shows_progress
 from planner_adapters.prometheus.engine_series import SERIES, Framework, missing, names_of
 from planner_adapters.prometheus.history import History
 from planner_adapters.prometheus.http import FetchError, Http, HttpOptions
@@ -50,6 +50,8 @@ class EngineOptions:
     """Scrapes at a time."""
     stale_after_s: float = attrs.field(default=60.0, validator=config_number(above=0))
     """An engine whose last scrape is older is left out and forgotten."""
+    stuck_after_s: float = attrs.field(default=600.0, validator=config_number(above=0))
+    """What an engine has in hand no longer counts once nothing of what it says has changed for so long."""
     worker_label: str = "pod"
     """Through Prometheus: the label with the worker's name; ``instance`` where it is absent."""
 
@@ -104,9 +106,10 @@ class EnginePasses:
         self._engines = config.engines
         self._reader = reader
         self._history = History(options.stale_after_s)
+        self._stuck_after_s = options.stuck_after_s
         self._in_hand: dict[Worker, list[ForwardPassMetrics]] = {}
         self.problems: dict[str, str] = {}
-        """Why workers were left out of the last :meth:`passes`, by worker id."""
+        """Why workers, or what they have in hand, were left out of the last :meth:`passes`, by worker id."""
 
     async def passes(self) -> dict[Role, FpmBatch]:
         """The passes since the last call; an engine that can't be read is left out.
@@ -123,7 +126,7 @@ class EnginePasses:
         for worker, scrapes in found.scrapes.items():
             try:
                 # Nothing new is no silence: what was in hand at the last scrape is still the latest that is known.
-                new = self._rows(worker, scrapes) if scrapes else in_hand.get(worker, [])
+                new = self._rows(worker, scrapes, problems) if scrapes else in_hand.get(worker, [])
                 rows.setdefault(worker[0], []).extend(new)
                 self._in_hand[worker] = list({row.dp_rank: row for row in new}.values())
             except MissingQuantityError as error:
@@ -144,7 +147,9 @@ class EnginePasses:
         """Engines whose last scrape is kept, to compare the next one with."""
         return len(self._history)
 
-    def _rows(self, worker: Worker, scrapes: list[tuple[float, list[Sample]]]) -> list[ForwardPassMetrics]:
+    def _rows(
+        self, worker: Worker, scrapes: list[tuple[float, list[Sample]]], problems: dict[Worker, str]
+    ) -> list[ForwardPassMetrics]:
         role, worker_id = worker
         rows: list[ForwardPassMetrics] = []
         for at_s, samples in scrapes:
@@ -153,7 +158,15 @@ class EnginePasses:
                 if before is not None and before.at_s >= at_s:
                     continue
                 engine = EngineId(worker_id=worker_id, dp_rank=rank, role=role)
-                rows += passes_between(engine, before, now, self._engines[role])
+                found = passes_between(engine, before, now, self._engines[role])
+                still_s = self._history.still_for_s((role, worker_id, rank))
+                if still_s >= self._stuck_after_s and found[-1].wall_time_s != 0 and shows_progress(now):
+                    problems[worker] = (
+                        f"{worker_id[:LONGEST_ID]}: what it has in hand no longer counts: it hasn't made a pass for "
+                        f"{still_s:.0f} s, nor has its queue changed"
+                    )
+                    found = [ForwardPassMetrics(worker_id=worker_id, dp_rank=rank, wall_time_s=0.0)]
+                rows += found
         if any(not math.isfinite(row.queued_prefill_tokens) for row in rows):
             raise MissingQuantityError("prompts")
         return rows

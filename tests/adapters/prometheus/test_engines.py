@@ -14,7 +14,16 @@ import pytest
 
 from planner_adapters.environment import Unobserved
 from planner_adapters.prometheus import EngineOptions, HttpOptions, Target, pass_source
-from planner_core import ConfigError, FpmBatch, PlannerConfig, Role
+from planner_core import (
+    ConfigError,
+    FpmBatch,
+    PlannerConfig,
+    Role,
+    TickInput,
+    WorkerCounts,
+    initial_state,
+    tick,
+)
 
 OPTIONS = EngineOptions(http=HttpOptions(timeout_s=0.5, retries=0, max_bytes=1_000_000))
 
@@ -264,6 +273,61 @@ def test_a_restarted_engine_teaches_nothing_until_its_second_scrape(double: Any)
 def test_a_gap_of_minutes_teaches_nothing(double: Any) -> None:
     (_, after), _ = watch(double, Fleet(a=vllm), [100, 400])
     assert not only(after).learnable.any()
+
+
+# Trap 42: one stuck queue entry blocks scale-down for ever.
+
+
+def stuck(seconds: float) -> str:
+    """An engine with requests in its queue that it has forgotten, and that nothing moves."""
+    return vllm(100.0, running=0, waiting=30, kv=0.0)
+
+
+def test_a_queue_that_nothing_moves_stops_counting_after_ten_minutes_and_is_named(double: Any) -> None:
+    times = [100.0 + 50 * number for number in range(14)]
+    found, problems = watch(double, Fleet(a=stuck, b=vllm), times)
+    queued = [float(batches[Role.AGG].queued_num_prefill[batches[Role.AGG].latest[0]]) for batches in found]
+    assert queued == [30.0] * 12 + [0.0] * 2
+    assert problems == {
+        "a": "a: what it has in hand no longer counts: it hasn't made a pass for 650 s, nor has its queue changed"
+    }
+
+
+def test_a_queue_that_moves_again_counts_again(double: Any) -> None:
+    ends_s = 800.0
+    times = [100.0 + 50 * number for number in range(16)]
+    found, problems = watch(double, Fleet(a=lambda s: stuck(s) if s < ends_s else vllm(s)), times)
+    queued = [float(only(batches).queued_num_prefill[-1]) for batches in found]
+    assert queued[11:] == [30.0, 0.0, 0.0, 3.0, 3.0]
+    assert problems == {}
+
+
+def test_engines_that_show_no_counters_are_never_taken_for_stuck(double: Any) -> None:
+    def gauges(seconds: float) -> str:
+        kept = ("vllm:num_requests", "vllm:kv_cache_usage", "vllm:cache_config")
+        return "".join(line + "\n" for line in vllm(100.0, waiting=0).splitlines() if line.startswith(kept))
+
+    found, problems = watch(double, Fleet(a=gauges), [100.0 + 50 * number for number in range(14)])
+    assert only(found[-1]).num_decode[-1] == 20
+    assert problems == {}
+
+
+def test_one_stuck_queue_entry_does_not_block_scale_down_for_ever(double: Any) -> None:
+    times = [100.0 + 30 * number for number in range(30)]
+    idle = {"running": 0, "waiting": 0, "kv": 0.0}
+    fleet = Fleet(a=stuck, b=lambda s: vllm(100.0, **idle), c=lambda s: vllm(100.0, **idle))
+    found, _ = watch(double, fleet, times)
+    config = PlannerConfig.from_mapping(
+        {"mode": "agg", "engines": {"agg": {"max_kv_tokens": 16_000, "context_length": 8192}}}
+    )
+    state, replicas = initial_state(config, 95.0), [3]
+    for now_s, batches in zip(times, found, strict=True):
+        counts = {Role.AGG: WorkerCounts(ready=3, expected=3)}
+        decision = tick(TickInput(config=config, state=state, now_s=now_s, workers=counts, fpm=batches))
+        state = decision.state
+        replicas.append(decision.replicas[Role.AGG])
+    assert min(replicas[:20]) >= 3, "until then it may be work"
+    assert replicas[-1] == 1
 
 
 def test_engines_that_come_and_go_leave_nothing_behind(double: Any) -> None:
