@@ -12,6 +12,8 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +145,21 @@ async def main(config: SingleConfig) -> None:
     await measure(config)
 
 
-if __name__ == "__main__":
+@contextmanager
+def api_server() -> Iterator[SingleConfig]:
+    """That of $KUBECONFIG, or a fresh one."""
     if "KUBECONFIG" in os.environ:
-        asyncio.run(main(KubeConfig.from_file(os.environ["KUBECONFIG"]).get()))
-    else:
-        tool = Path(__file__).parents[2] / "shared" / "tools" / "kube-api"
-        with tempfile.TemporaryDirectory() as folder:
-            up = subprocess.run([tool, "up", folder], check=True, capture_output=True, text=True)
-            try:
-                asyncio.run(main(KubeConfig.from_file(up.stdout.strip()).get()))
-            finally:
-                subprocess.run([tool, "down", folder], check=True)
+        yield KubeConfig.from_file(os.environ["KUBECONFIG"]).get()
+        return
+    tool = Path(__file__).parents[2] / "shared" / "tools" / "kube-api"
+    with tempfile.TemporaryDirectory() as folder:
+        up = subprocess.run([tool, "up", folder], check=True, capture_output=True, text=True)
+        try:
+            yield KubeConfig.from_file(up.stdout.strip()).get()
+        finally:
+            subprocess.run([tool, "down", folder], check=True)
+
+
+if __name__ == "__main__":
+    with api_server() as found:
+        asyncio.run(main(found))

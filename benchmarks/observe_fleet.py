@@ -20,8 +20,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from planner_adapters.environment import PassSource
 from planner_adapters.prometheus import Target, pass_source
@@ -75,8 +76,17 @@ class Page:
         return "\n".join([*lines, blocks, self._rest, ""]).encode()
 
 
+def frontend(number: str, now_s: float) -> bytes:
+    """What the frontend of a deployment would serve, as far as it is read: 20 requests a second."""
+    labels, done = f'dynamo_namespace="{number}",model="llama"', 20 * now_s
+    values = {"requests_total": done, "inflight_requests": 40}
+    for name, mean in (("input_sequence_tokens", 1000), ("output_sequence_tokens", 200)):
+        values |= {f"{name}_count": done, f"{name}_sum": mean * done}
+    return "".join(f"dynamo_frontend_{name}{{{labels}}} {value}\n" for name, value in values.items()).encode()
+
+
 async def serve() -> None:
-    """The process with the engines: every port and path is one."""
+    """The process with the engines: every port and path is one, but for those below /frontend/."""
     page = Page()
 
     class Answers(asyncio.Protocol):
@@ -87,8 +97,9 @@ async def serve() -> None:
         def data_received(self, data: bytes) -> None:
             self.asked += data
             while b"\r\n\r\n" in self.asked:
-                self.asked = self.asked.partition(b"\r\n\r\n")[2]
-                body = page.at(time.time() % 1e6)
+                asked, _, self.asked = self.asked.partition(b"\r\n\r\n")
+                path, now_s = asked.split(b" ", 2)[1].decode().split("/"), time.time() % 1e6
+                body = frontend(path[2], now_s) if path[1] == "frontend" else page.at(now_s)
                 head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
                 self.transport.write(head.encode() + body)
 
@@ -174,35 +185,36 @@ async def _all(sources: list[PassSource]) -> list[dict[Role, FpmBatch]]:
     return await asyncio.gather(*map(one, sources))
 
 
-@contextmanager
-def prometheus(ports: list[int]) -> Iterator[str]:
+def prometheus_of_engines(ports: list[int]) -> AbstractContextManager[str]:
     """One that has scraped every engine for a while."""
+    groups = [
+        {
+            "targets": [host],
+            "labels": {
+                "__metrics_path__": path,
+                "deployment": str(deployment),
+                "instance": f"{deployment}-{replica}",
+            },
+        }
+        for deployment in range(NUM_DEPLOYMENTS)
+        for replica in range(REPLICAS)
+        for host, path in [address(ports, deployment, replica)]
+    ]
+    # As one would where storage is dear; without it the queries find the same series.
+    drop = [{"source_labels": ["__name__"], "regex": "vllm:request_.*", "action": "drop"}]
+    running, number = "vllm:num_requests_running", NUM_DEPLOYMENTS * REPLICAS
+    return prometheus(groups, "15s", running, number, metric_relabel_configs=drop)
+
+
+@contextmanager
+def prometheus(
+    groups: list[dict[str, Any]], interval: str, series: str, number: int, **more: Any
+) -> Iterator[str]:
+    """One that scrapes these targets, and has ``number`` of a ``series`` three times; its address."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        groups = [
-            {
-                "targets": [host],
-                "labels": {
-                    "__metrics_path__": path,
-                    "deployment": str(deployment),
-                    "instance": f"{deployment}-{replica}",
-                },
-            }
-            for deployment in range(NUM_DEPLOYMENTS)
-            for replica in range(REPLICAS)
-            for host, path in [address(ports, deployment, replica)]
-        ]
         config = {
-            "global": {"scrape_interval": "15s"},
-            "scrape_configs": [
-                {
-                    "job_name": "engines",
-                    "static_configs": groups,
-                    # As one would where storage is dear; without it the queries find the same series.
-                    "metric_relabel_configs": [
-                        {"source_labels": ["__name__"], "regex": "vllm:request_.*", "action": "drop"}
-                    ],
-                }
-            ],
+            "global": {"scrape_interval": interval},
+            "scrape_configs": [{"job_name": "all", "static_configs": groups, **more}],
         }
         path = Path(folder) / "prometheus.yml"
         path.write_text(json.dumps(config))
@@ -212,36 +224,42 @@ def prometheus(ports: list[int]) -> Iterator[str]:
         command = ["prometheus", f"--config.file={path}", f"--storage.tsdb.path={folder}/data"]
         with subprocess.Popen([*command, f"--web.listen-address={listen}", "--log.level=error"]) as process:
             try:
-                while not _engines_known(f"http://{listen}"):
+                while not _known(f"http://{listen}", series, number):
                     time.sleep(1.0)
                 yield f"http://{listen}"
             finally:
                 process.terminate()
 
 
-def _engines_known(url: str) -> bool:
-    query = f"{url}/api/v1/query?query=count(count_over_time(vllm:num_requests_running[10m])>2)"
+def _known(url: str, series: str, number: int) -> bool:
+    query = f"{url}/api/v1/query?query=count(count_over_time({series}[10m])>2)"
     with suppress(OSError, LookupError), urllib.request.urlopen(query, timeout=10) as answer:
         result = json.load(answer)["data"]["result"]
-        return bool(result) and int(result[0]["value"][1]) == NUM_DEPLOYMENTS * REPLICAS
+        return bool(result) and int(result[0]["value"][1]) == number
     return False
 
 
 def main() -> None:
     """Starts the engines and measures both ways."""
-    with subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True) as engines:
-        assert engines.stdout is not None
+    with engines() as ports:
+        asyncio.run(scraped(ports))
+        gc.collect()
+        if shutil.which("prometheus") is None:
+            print("out of Prometheus: skipped, there is no prometheus on the PATH")
+        else:
+            with prometheus_of_engines(ports) as url:
+                asyncio.run(out_of_prometheus(ports, url))
+
+
+@contextmanager
+def engines() -> Iterator[list[int]]:
+    """The process with the engines, and its ports."""
+    with subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         try:
-            ports: list[int] = json.loads(engines.stdout.readline())
-            asyncio.run(scraped(ports))
-            gc.collect()
-            if shutil.which("prometheus") is None:
-                print("out of Prometheus: skipped, there is no prometheus on the PATH")
-            else:
-                with prometheus(ports) as url:
-                    asyncio.run(out_of_prometheus(ports, url))
+            yield json.loads(process.stdout.readline())
         finally:
-            engines.terminate()
+            process.terminate()
 
 
 if __name__ == "__main__":

@@ -169,7 +169,8 @@ def _variance(prompts: float, computed: float, cached: float) -> float:
     if not 0 < prompts < 1:
         return 0.0
     length = computed / prompts
-    return length * (length - computed) + 2 * cached * (length - computed) / prompts
+    variance = length * (length - computed) + 2 * cached * (length - computed) / prompts
+    return variance if math.isfinite(variance) else 0.0
 
 
 def _decode_steps(span: _Span) -> float | None:
@@ -275,10 +276,10 @@ def _prefilling(role: Role, running: float, prompt: float, mean: _Mean | None, s
 def _prompt_length(now: Reading, span: _Span | None) -> float:
     """Mean of the prompts of the interval, else of all that the engine has had; NaN if it has had none."""
     tokens, prompts = (span.count(q) if span else None for q in ("prompt_tokens", "prompts"))
-    if tokens and prompts:
-        return tokens / prompts
-    tokens, prompts = now.values.get("prompt_tokens"), now.values.get("prompts")
-    return tokens / prompts if tokens and prompts else NAN
+    if not (tokens and prompts):
+        tokens, prompts = now.values.get("prompt_tokens"), now.values.get("prompts")
+    length = tokens / prompts if tokens and prompts else NAN
+    return length if math.isfinite(length) else NAN  # a part of a prompt that is next to nothing
 
 
 def _value(reading: Reading, quantity: Quantity) -> float:

@@ -23,6 +23,11 @@ except ImportError:
     ) from None
 
 
+KEEP_S = 0.5
+"""A connection outlives the requests of one look, not the pause until the next: Prometheus takes 512 in all, and one
+process may hold hundreds of planners."""
+
+
 class FetchError(Exception):
     """No usable answer; one line that names the address and the reason, and never a secret."""
 
@@ -145,7 +150,9 @@ class Http:
     def _opened(self) -> aiohttp.ClientSession:
         # No redirects and no cookies: either would take secrets elsewhere. Not decompressed: see headers().
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls, limit=0, force_close=not self._keep_alive),
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=0, force_close=True)
+            if not self._keep_alive
+            else aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=KEEP_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from planner_adapters.prometheus.derive import EngineId, passes_between
@@ -190,6 +190,7 @@ def test_a_fraction_of_a_prompt_has_the_attention_of_the_prompts_behind_it(
     assert pairs(FpmBatch.of([mean]))[0] == pytest.approx(true)
 
 
+@example({"prompt_tokens": 2.0, "prompts": 1.1e-308, "passes": 1.0, "generated_tokens": 1.0})
 @given(
     st.dictionaries(st.sampled_from(sorted(at_work(0, Role.AGG, seconds=6)[0].values)), st.floats(0, 1e12))
 )
