@@ -112,8 +112,8 @@ def security(session: nox.Session) -> None:
         session.log(f"no advisory against {len(audited)} of {len(found)} packages")
 
 
-ON_REQUEST = {"closed_loop", "report_page", "simulators_agree", "tick_against_original"}
-"""Benchmarks that take hours, or something beside ours: another planner, a browser."""
+ON_REQUEST = {"closed_loop", "report_page", "simulators_agree", "tick_against_original", "whole_round"}
+"""Benchmarks that take hours, or something beside ours: another planner, a browser, a Prometheus."""
 
 
 @nox.session
