@@ -22,10 +22,9 @@ from planner_core.maths.shape import Iteration, RequestShape
 
 BEST_SLACK = 1.25
 """No fleet is asked for a latency nearer than this to a lone request's: beyond that, more engines hardly help."""
-LONG = 0.99
-WORTH = {True: (0.15, 0.02), False: (0.25, 0.1)}
-"""Of prefill engines, and of others: a mean wait below this share of the mean prompt's own time, or of a long one's (by
-that quantile), is no reason for more engines. An aggregated engine has passes to wait for however many there are."""
+MOST_SLACK = 2.0
+"""Where a lone request misses the target, a fleet is too small if its mean latency is more than so many times as long:
+what can't be kept is still to be come near to."""
 FULLEST = 0.9999
 """Share of the saturated rate above which a queue is taken to grow without end."""
 MEAN_MISS = 0.1
@@ -91,6 +90,16 @@ class Promise:
         kept = delay.mean_s <= target_s if self.quantile is None else delay.beyond(target_s) <= self.miss
         return ~kept
 
+    def gains(self, delay: Delay, larger: Delay, target_ms: float) -> Any:
+        """Which fleets would miss clearly less, or be faster by a quarter on average, were they as large as ``larger``.
+
+        Clearly: a fifth less, not counting what may be missed anyway.
+        """
+        target_s = target_ms / 1e3
+        if self.quantile is None:
+            return ~(delay.mean_s <= BEST_SLACK * larger.mean_s)
+        return ~(delay.beyond(target_s) <= self.miss + BEST_SLACK * larger.beyond(target_s))
+
     def of_ms(self, delay: Delay) -> Floats:
         """The latency that the target is about."""
         return (delay.mean_s if self.quantile is None else delay.quantile_s(self.quantile)) * 1e3
@@ -99,6 +108,9 @@ class Promise:
 class Offer(NamedTuple):
     """What fleets offer; arrays of shape (fleets,) and latencies of as many."""
 
+    engine_rps: Any
+    """Below saturation."""
+    engines: Any
     full: Any
     """The queue grows without end."""
     ttft: Delay | None
@@ -136,8 +148,11 @@ class Fleet:
     def offers(self, engine_rps: Floats, engines: Floats) -> Offer:
         """What fleets offer at rates per engine, any."""
         most = FULLEST * self.saturated_rps
-        ttft, itl, crowded = self.latencies(np.minimum(engine_rps, most), engines)
-        return Offer(full=engine_rps >= most, ttft=ttft, itl=itl, crowded=crowded)
+        bounded = np.minimum(engine_rps, most)
+        ttft, itl, crowded = self.latencies(bounded, engines)
+        return Offer(
+            engine_rps=bounded, engines=engines, full=engine_rps >= most, ttft=ttft, itl=itl, crowded=crowded
+        )
 
     @_silent
     def breaks(self, promise: Promise, offer: Offer) -> dict[str, Any]:
@@ -148,28 +163,42 @@ class Fleet:
         else:
             found["load"] = offer.full
         if offer.ttft is not None:
-            found["ttft"] = self._misses_ttft(promise, offer.ttft)
+            found["ttft"] = promise.over(offer.ttft, promise.ttft_ms)
         if offer.itl is not None:
-            found["itl"] = promise.over(offer.itl, promise.itl_ms) & (
-                offer.itl.mean_s > BEST_SLACK * self.model.lone_itl_s
-            )
-        return found
+            near_best = offer.itl.mean_s <= BEST_SLACK * self.model.lone_itl_s
+            found["itl"] = promise.over(offer.itl, promise.itl_ms) & ~near_best
+        return self._worth_mending(promise, offer, found)
+
+    def _worth_mending(self, promise: Promise, offer: Offer, broken: dict[str, Any]) -> dict[str, Any]:
+        """What is broken so that more engines would mend it.
+
+        A few prompts that are nearly too long for an idle engine, or that hold up all others' tokens, would else ask
+        for an idle engine each: thousands of them, to save a request in a hundred. So what even twice the fleet
+        would miss may be missed besides.
+        """
+        latencies = {"ttft": (offer.ttft, promise.ttft_ms), "itl": (offer.itl, promise.itl_ms)}
+        lone_ttft = self.model.lone_ttft
+        lone_s = {
+            "ttft": 0.0 if lone_ttft is None else float(lone_ttft.mean_s[0]),
+            "itl": self.model.lone_itl_s,
+        }
+        doubtful = {name: latencies[name] for name in latencies if name in broken and broken[name].any()}
+        if not doubtful:
+            return broken
+        twice = dict(zip(latencies, self.latencies(offer.engine_rps / 2, 2 * offer.engines)[:2], strict=True))
+        for name, (delay, target_ms) in doubtful.items():
+            larger = twice[name]
+            assert delay is not None
+            assert larger is not None
+            gains = promise.gains(delay, larger, target_ms)
+            if lone_s[name] * 1e3 > target_ms:  # everybody misses it, whatever the size
+                gains |= ~(delay.mean_s <= MOST_SLACK * lone_s[name])
+            broken[name] &= gains
+        return broken
 
     def broken(self, promise: Promise, offer: Offer) -> Any:
         """Which fleets break the promise in any way."""
         return np.logical_or.reduce(list(self.breaks(promise, offer).values()))
-
-    def _misses_ttft(self, promise: Promise, ttft: Delay) -> Any:
-        """Which fleets break the promised TTFT by a wait that is worth shortening.
-
-        Prompts that are nearly too long for an idle engine would else ask for an idle engine each. Neither target nor
-        quantile enter the second condition, or a tighter promise could ask for fewer engines.
-        """
-        lone = self.model.lone_ttft
-        assert lone is not None
-        of_mean, of_long = WORTH[isinstance(self.model, PrefillFleet)]
-        worth_s = max(of_mean * float(lone.mean_s[0]), of_long * lone.own_quantile_s(LONG))
-        return promise.over(ttft, promise.ttft_ms) & ~(ttft.mean_s - lone.mean_s <= worth_s)
 
     @_silent
     def unreachable(self, promise: Promise) -> tuple[str | None, float | None]:
@@ -230,8 +259,9 @@ def engines_for(
 ) -> Sizing:
     """The fewest engines that keep both targets for the promised share of ``rate_rps`` requests per second.
 
-    A tighter target, a higher rate or a higher quantile never gives fewer. 0 for a rate of 0. Where a lone request
-    misses a target, the engines are those with which it comes as near to its best as more would bring it.
+    A higher rate or quantile never gives fewer, nor does a tighter target that idle engines keep. 0 for a rate of 0.
+    Where a lone request misses a target, the engines are those with which it comes as near to its best as more would
+    bring it.
     """
     fleet = Fleet.of(role, iteration, spec, shape)
     return size(fleet, Promise(ttft_ms=ttft_ms, itl_ms=itl_ms, quantile=quantile), rate_rps)

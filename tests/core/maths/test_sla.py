@@ -5,12 +5,13 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from planner_core import EngineSpec, Role
+from planner_core.maths.fleet import MOST_SLACK, fleet_latency
 from planner_core.maths.shape import prompt_s
-from planner_core.maths.sla import BEST_SLACK, Capacity, Curve, RequestShape, capacity, curve, prefill_s
+from planner_core.maths.sla import Capacity, Curve, RequestShape, capacity, curve, prefill_s
 from planner_core.perf import BatchLoad
 
 SPEC = EngineSpec(max_num_batched_tokens=8192, max_num_seqs=256, max_kv_tokens=400_000)
@@ -128,6 +129,11 @@ def test_a_tighter_sla_never_carries_more(
 ) -> None:
     engine = curve_of(role, shape, quantile=quantile)
     loose, tight = (capacity(engine, f * ttft_ms, f * itl_ms) for f in (1.0, factor))
+    # Where an idle engine misses a target nearly as often as may be, less load wouldn't help.
+    most = None if quantile is None else 1 - (1 - quantile) / 4
+    idle = fleet_latency(role, iteration, SPEC, shape, 1e-6, 1, most)
+    pairs = ((idle.ttft_ms, factor * ttft_ms), (idle.itl_ms, factor * itl_ms))
+    assume(all(latency_ms is None or 1.25 * latency_ms[0] <= target for latency_ms, target in pairs))
     assert tight.batch <= loose.batch
     assert (tight.rps or 0) <= (loose.rps or 0) * (1 + 1e-9)
 
@@ -194,7 +200,7 @@ def test_an_engine_that_misses_the_sla_alone_is_sized_a_little_above_its_best() 
     assert got.unreachable == "itl"
     assert got.itl_ms is not None
     assert got.best_ms is not None
-    assert got.itl_ms <= BEST_SLACK * got.best_ms
+    assert got.itl_ms <= 1.01 * MOST_SLACK * got.best_ms
 
 
 @pytest.mark.parametrize("role", [Role.DECODE, Role.AGG])
