@@ -37,7 +37,9 @@ def initial_state(
         demand = forecast.learn(demand, config, window, now_s)
         demand = demand if slow is None else forecast.learn_interval(demand, slow, now_s)
     # Rates of yesterday warm the forecasters; they don't say what arrives now, nor when the last interval ended.
-    demand = attrs.evolve(demand, recent_rps=None, recent_at_s=None, learned_at_s=None)
+    demand = attrs.evolve(
+        demand, recent_rps=None, recent_tps=None, recent_at_s=None, last_rps=None, learned_at_s=None
+    )
     roles = {}
     for role in config.engines:
         model = config.perf_model(role)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -17,7 +18,7 @@ from planner_core.maths.next_request import Latency
 from planner_core.maths.next_request import latency as next_latency
 from planner_core.maths.sla import RequestShape
 from planner_core.maths.work import Reports, reports_of, shape_from_work
-from planner_core.stages import forecast, inventory, load, schedule, surges
+from planner_core.stages import forecast, growth, inventory, load, schedule, surges
 from planner_core.types import RoleDiagnostics, TickInput, TrafficForecast
 
 RECENT_S = 60.0
@@ -77,7 +78,8 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
                 engines_per_replica=per_replica,
                 coverage=fleet.coverage,
                 arrivals_rps=arrivals_rps(demand, inputs),
-                burst_rps=surges.expected_rps(demand.surges, now_s),
+                burst_rps=surges.expected_rps(demand.surges, now_s, demand.requests.tokens),
+                growths=tuple(growth_of(role, demand, share) for share in load.GROWTHS),
                 startup_s=fleet.startup_s,
             )
             situation = attrs.evolve(situation, nearby=load.survey(situation))
@@ -125,8 +127,45 @@ def learn_traffic(demand: DemandState, inputs: TickInput) -> DemandState:
     if traffic is None or traffic.num_requests is None or demand.recent_rps is None:
         return demand
     rps = traffic.num_requests / traffic.duration_s
-    known = surges.learn(demand.surges, rps, demand.recent_rps, traffic.duration_s, now_s)
-    return attrs.evolve(demand, surges=known)
+    known = surges.learn(
+        demand.surges, rps, demand.recent_rps, traffic.duration_s, now_s, demand.requests.tokens
+    )
+    ready_in_s = _ready_in_s(inputs)
+    requests = growth.learn(demand.growth, demand.recent_rps, _varies(demand), now_s, ready_in_s)
+    tokens = demand.token_growth
+    if demand.recent_tps is not None:
+        tokens = growth.learn(tokens, demand.recent_tps, _tokens_vary(demand), now_s, ready_in_s)
+    return attrs.evolve(demand, surges=known, growth=requests, token_growth=tokens)
+
+
+def _ready_in_s(inputs: TickInput) -> float:
+    """Until what is asked for at the next decision is ready, of the slowest role."""
+    config, states = inputs.config, inputs.state.roles
+    loop = config.load_loop or DEFAULT_LOAD
+    return loop.interval_s + max(
+        inventory.startup_time_s(states[role].fleet if role in states else FleetMemory(), spec)
+        for role, spec in config.engines.items()
+    )
+
+
+def _varies(demand: DemandState) -> float:
+    """Coefficient of variation of the recent rate, by chance alone."""
+    seen = (
+        (demand.recent_rps or 0.0) * 2 * forecast.RATE_MEMORY_S
+    )  # an exponential mean is over twice its memory
+    return math.sqrt(demand.dispersion / max(seen, 1.0))
+
+
+def _tokens_vary(demand: DemandState) -> float:
+    return _varies(demand) * math.sqrt(1 + (demand.inputs.cv2 or 0.0))
+
+
+def growth_of(role: Role, demand: DemandState, share: float) -> float:
+    """How much more a role has to serve by the time a replica is ready, in this share of the cases, at most."""
+    requests = growth.expected(demand.growth, _varies(demand), share)
+    if not role.prefills:
+        return requests
+    return max(requests, growth.expected(demand.token_growth, _tokens_vary(demand), share))
 
 
 def generated_tps(inputs: TickInput) -> float | None:

@@ -69,6 +69,11 @@ class Requests:
     kv_hit_rate: float = 0.0
     accept_length: float = 1.0
 
+    @property
+    def tokens(self) -> float:
+        """Of a request, in and out, as far as they are known; at least 1."""
+        return max((self.isl or 0.0) + (self.osl or 0.0), 1.0)
+
 
 @attrs.frozen(kw_only=True)
 class Surges:
@@ -80,8 +85,18 @@ class Surges:
     """Highest rate of the burst under way."""
     since_s: float | None = None
     """Since when there is one."""
-    ended: tuple[tuple[float, float], ...] = ()
-    """(end, highest rate) of the latest bursts; at most 8."""
+    ended: tuple[tuple[float, float, float], ...] = ()
+    """(end, highest rate, tokens per request) of the latest bursts; at most 8."""
+
+
+@attrs.frozen(kw_only=True)
+class Growth:
+    """How load has grown while a replica could have started."""
+
+    past: tuple[tuple[float, float], ...] = ()
+    """(time, load per second) over the time of a start, oldest first; at most 5."""
+    seen: tuple[float, ...] = ()
+    """Growth over the time of a start, as parts of the load before it; the latest ones, at most 64."""
 
 
 @attrs.frozen(kw_only=True)
@@ -98,10 +113,18 @@ class DemandState:
     osl: Any = None
     recent_rps: float | None = None
     """Arrivals per second, smoothed over about half a minute."""
+    recent_tps: float | None = None
+    """Input tokens per second, smoothed likewise."""
     recent_at_s: float | None = None
+    last_rps: float | None = None
+    """Arrivals per second in the latest window."""
     dispersion: float = 1.0
     """Variance of the arrivals in a window over that of Poisson ones, in the last minutes; at least 1."""
     surges: Surges = Surges()
+    growth: Growth = Growth()
+    """Of requests per second."""
+    token_growth: Growth = Growth()
+    """Of input tokens per second."""
     inputs: LengthSum = LengthSum()
     outputs: LengthSum = LengthSum()
     completed: float = 0.0

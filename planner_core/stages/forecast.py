@@ -21,9 +21,10 @@ from planner_core.types import TrafficForecast
 
 RATE_MEMORY_S = 20.0
 """Time constant of the recent rate: long enough to see through Poisson noise, short beside a start."""
-LEAP = 6.0
-"""A window with so many standard deviations more arrivals than expected tells a new rate by itself: a burst is known
-in one window, not in ten. How much arrivals vary by chance is learned: those that clump vary far more than Poisson."""
+SURELY, LEAP = 2.0, 6.0
+"""Standard deviations: from the first on, more arrivals than expected count more than by their time, and a window with
+so many as the second tells a new rate by itself. So a burst is known in one window, not in ten. How much arrivals vary
+by chance is learned: those that clump vary far more than Poisson."""
 DISPERSION_MEMORY_S = 300.0
 SHAPE_MEMORY_S = 120.0
 """Time constant of the recent lengths."""
@@ -56,22 +57,8 @@ def learn(
     """The demand after one more window, in which engines generated ``generated_tps`` tokens per second."""
     if traffic is None:
         return demand
-    since_s = math.inf if demand.recent_at_s is None else now_s - demand.recent_at_s
-    num, recent_rps, recent_at_s = traffic.num_requests, demand.recent_rps, demand.recent_at_s
-    dispersion = demand.dispersion
-    if num is not None:
-        rps = num / traffic.duration_s
-        forget = since_s > 2 * traffic.duration_s + RATE_MEMORY_S
-        if recent_rps is not None and not forget:
-            excess = (num - recent_rps * traffic.duration_s) / math.sqrt(
-                max(recent_rps * traffic.duration_s, 1.0)
-            )
-            forget = excess > LEAP * math.sqrt(dispersion)
-            dispersion += (excess**2 - dispersion) * -math.expm1(-traffic.duration_s / DISPERSION_MEMORY_S)
-        recent_rps = _blend(None if forget else recent_rps, rps, traffic.duration_s, RATE_MEMORY_S)
-        if not num and (recent_rps or 0.0) * RATE_MEMORY_S < 0.5:
-            recent_rps = 0.0  # it would fade without end: what is left is no request
-        recent_at_s = now_s
+    demand = _recent(demand, traffic, now_s)
+    num = traffic.num_requests
     kept = math.exp(-traffic.duration_s / SHAPE_MEMORY_S)
     completed, generated = traffic.num_completed, generated_tps
     if completed is None or generated is None:
@@ -84,9 +71,6 @@ def learn(
     demand = attrs.evolve(
         demand,
         pending=_add(demand.pending, traffic),
-        recent_rps=recent_rps,
-        recent_at_s=recent_at_s,
-        dispersion=max(dispersion, 1.0),
         inputs=_sum(demand.inputs, num, traffic.isl, traffic.isl_std, kept),
         outputs=_sum(
             demand.outputs,
@@ -101,6 +85,42 @@ def learn(
         accept_length=demand.accept_length if accept is None else min(max(accept, 1.0), most),
     )
     return attrs.evolve(demand, requests=_requests(demand))
+
+
+def _recent(demand: DemandState, traffic: TrafficObservation, now_s: float) -> DemandState:
+    """The demand with the smoothed rates of now, and what they vary by chance.
+
+    Chance is told from the difference of neighbouring windows: what a ramp adds from one to the next is little.
+    """
+    num, duration_s = traffic.num_requests, traffic.duration_s
+    if num is None:
+        return demand
+    rps, recent_rps, dispersion = num / duration_s, demand.recent_rps, demand.dispersion
+    fade = -math.expm1(-duration_s / RATE_MEMORY_S)
+    since_s = math.inf if demand.recent_at_s is None else now_s - demand.recent_at_s
+    if recent_rps is None or since_s > 2 * duration_s + RATE_MEMORY_S:
+        fade = 1.0
+    else:
+        excess = (rps - recent_rps) * duration_s / math.sqrt(dispersion * max(recent_rps * duration_s, 1.0))
+        fade = max(fade, min((excess - SURELY) / (LEAP - SURELY), 1.0))
+        if demand.last_rps is not None:
+            last = demand.last_rps * duration_s
+            lesson = (num - last) ** 2 / max(num + last, 1.0) - dispersion
+            dispersion = max(dispersion - lesson * math.expm1(-duration_s / DISPERSION_MEMORY_S), 1.0)
+    recent_rps = _faded(recent_rps, rps, fade)
+    if not num and recent_rps * RATE_MEMORY_S < 0.5:
+        recent_rps = 0.0  # it would fade without end: what is left is no request
+    recent_tps = demand.recent_tps
+    if traffic.isl is not None or not num:
+        recent_tps = _faded(recent_tps, rps * (traffic.isl or 0.0), fade)
+    return attrs.evolve(
+        demand,
+        recent_rps=recent_rps,
+        recent_tps=recent_tps,
+        recent_at_s=now_s,
+        last_rps=rps,
+        dispersion=dispersion,
+    )
 
 
 def _requests(demand: DemandState) -> Requests:
@@ -198,11 +218,9 @@ def _at(forecast: Forecast | None, step: int) -> float | None:
     return None if forecast is None else float(forecast.mean[step])
 
 
-def _blend(old: float | None, new: float | None, duration_s: float, memory_s: float) -> float | None:
-    """Exponential mean, weighted by the length of the window."""
-    if old is None or new is None:
-        return old if new is None else new
-    return old + (new - old) * -math.expm1(-duration_s / memory_s)
+def _faded(old: float | None, new: float, fade: float) -> float:
+    """The old value, of which this part has faded into the new one."""
+    return new if old is None else old + (new - old) * fade
 
 
 def expected_osl(demand: DemandState, forecast: float | None = None) -> float | None:

