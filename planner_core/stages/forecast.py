@@ -105,7 +105,7 @@ def _recent(demand: DemandState, traffic: TrafficObservation, now_s: float) -> D
         fade = max(fade, min((excess - SURELY) / (LEAP - SURELY), 1.0))
         if demand.last_rps is not None:
             last = demand.last_rps * duration_s
-            lesson = (num - last) ** 2 / max(num + last, 1.0) - dispersion
+            lesson = min((num - last) / max(num + last, 1.0) * (num - last), LARGEST) - dispersion
             dispersion = max(dispersion - lesson * math.expm1(-duration_s / DISPERSION_MEMORY_S), 1.0)
     recent_rps = _faded(recent_rps, rps, fade)
     if not num and recent_rps * RATE_MEMORY_S < 0.5:

@@ -18,6 +18,7 @@ MOST = 0.5
 """What is beyond this is a burst, or the beginning of a service, and says nothing of what usually comes."""
 MOST_GOING_ON = 1.0
 """A rise under way is taken to go on up to here."""
+ABSURD = 1e6
 CHANCE = 1.645
 """Standard deviations that are chance: with so many, one in twenty of the differences that mean nothing is beyond."""
 
@@ -36,8 +37,9 @@ def learn(growth: Growth, load: float, varies: float, now_s: float, horizon_s: f
     past = (*past, (now_s, load))[-PARTS - 1 :]
     seen = growth.seen
     if len(past) > PARTS and past[0][1] > 0:
-        rise = max(load / past[0][1] - 1, 0.0)
-        beyond_chance = math.sqrt(max(rise**2 - 2 * (CHANCE * varies) ** 2, 0.0))
+        rise = min(load / past[0][1] - 1, ABSURD)
+        chance = min(CHANCE * varies * math.sqrt(2), ABSURD)
+        beyond_chance = math.sqrt(max(rise - chance, 0.0) * (rise + chance))
         seen = (*seen, min(beyond_chance, MOST))[-REMEMBERED:]
     return Growth(past=past, seen=seen)
 

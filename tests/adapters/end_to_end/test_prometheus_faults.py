@@ -115,7 +115,8 @@ def test_nothing_shrinks_on_ignorance_and_two_ticks_later_all_is_known_again(
     if fault in JUMPS_S:  # the rate of an hour ago is none: at first that orders more
         assert all(ordered[0][role] >= settled[role] for role in settled)
     else:
-        assert ordered == [settled] * len(ordered)
+        # Never fewer; what arrives after a gap may look like growth, which is worth one replica.
+        assert all(settled[role] <= each[role] <= settled[role] + 1 for each in ordered for role in settled)
         assert not during[-1][0].fpm
         assert during[-1][0].traffic is None
         assert not ready[over - 1] or FAULTS[fault] < 12  # missed for a minute
