@@ -142,13 +142,6 @@ class Delay:
             low, high = np.where(over, middle, low), np.where(over, high, middle)
         return high
 
-    def own_quantile_s(self, quantile: float) -> float:
-        """The quantile over requests that don't wait, whose classes are in the order of their length; of one fleet."""
-        below = np.cumsum(self.share) - self.share
-        at = int(np.searchsorted(below, quantile, side="right")) - 1
-        low, high = (float(np.atleast_2d(s)[0, at]) for s in (self.low_s, self.high_s))
-        return low + (high - low) * min((quantile - float(below[at])) / float(self.share[at]), 1.0)
-
     def _over_classes(self, values: Any) -> Floats:
         mean: Floats = np.add.reduce(np.atleast_2d(values) * self.share, axis=1)
         return mean
