@@ -14,7 +14,6 @@ from planner_adapters.config_file import read_document
 from planner_adapters.environment import Connector
 from planner_adapters.global_planner.arbiter import Arbiter, Managed
 from planner_adapters.runner.live import Live
-from planner_adapters.runner.wiring import store_at
 from planner_core import ConfigError, PlannerConfig
 from planner_core.data.checks import config_number
 
@@ -31,6 +30,8 @@ class Place:
     """One deployment of the file."""
 
     config: PlannerConfig
+    name: str
+    """Of its decisions in a store, where its own planner looks: the namespace of that planner."""
     priority: int = 0
     callers: frozenset[str] = frozenset()
     store: str | None = None
@@ -66,6 +67,15 @@ def read_global_settings(file: Path) -> GlobalSettings:
         problems.append("deployments must be a mapping of names to what is deployed")
         found = {}
     places = {str(name): _place(str(name), given, problems) for name, given in found.items()}
+    in_store: dict[tuple[str, str], str] = {}
+    for name, place in places.items():
+        if place is not None and place.store is not None:
+            other = in_store.setdefault((place.store, place.name), name)
+            if other != name:
+                problems.append(
+                    f"deployments.{other} and {name} are both {place.name!r} in the store {place.store}: give each a "
+                    "planner.namespace of its own, as its planner has it"
+                )
     if problems:
         raise ConfigError(f"{file}: {problem}" for problem in problems)
     return GlobalSettings(**limits, deployments={name: place for name, place in places.items() if place})
@@ -102,7 +112,13 @@ def _place(name: str, given: Any, problems: list[str]) -> Place | None:
     problems += wrong
     if wrong or config is None:
         return None
-    return Place(config=config, priority=given.get("priority", 0), callers=frozenset(callers), **texts)
+    return Place(
+        config=config,
+        name=config.shell.namespace or name,
+        priority=given.get("priority", 0),
+        callers=frozenset(callers),
+        **texts,
+    )
 
 
 def read_tokens(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -145,9 +161,8 @@ async def _connector(name: str, place: Place, cluster: Any) -> Connector:
     if place.store is not None:
         from planner_adapters import virtual
 
-        return virtual.connect(
-            place.config, store_at(place.store, f"deployments.{name}.store must be one of")
-        )
+        where = f"deployments.{name}.store"
+        return virtual.connect(place.config, virtual.open_store(place.store, name=place.name, where=where))
     from planner_adapters import kubernetes
 
     return await kubernetes.connect(

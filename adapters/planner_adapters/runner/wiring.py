@@ -7,18 +7,15 @@ variables, since it differs from place to place and may be secret.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from planner_adapters.environment import Connector, PassSource, TrafficSource
 from planner_adapters.runner.loop import Watcher
 from planner_core import ConfigError, PlannerConfig, Role
-
-if TYPE_CHECKING:
-    from planner_adapters.virtual import Store
 
 TARGETS = "PLANNER_ENGINE_TARGETS"
 """Engines to scrape, as ``prefill=http://10.0.0.7:8000/metrics,decode=http://…``, instead of through Prometheus."""
@@ -27,7 +24,7 @@ LABELS = "PLANNER_ENGINE_LABELS"
 PUBLISHERS = "PLANNER_FPM_PUBLISHERS"
 """Publishers of ForwardPassMetrics over ZMQ, as ``prefill=tcp://10.0.0.7:20380,…``, instead of metrics."""
 STORE = "PLANNER_VIRTUAL_STORE"
-"""Where decisions for a virtual environment are kept: ``sqlite:PATH``, ``etcd:http://HOST:2379`` or ``memory:``."""
+"""Where decisions for a virtual environment are kept, by namespace: an address as of ``virtual.open_store``."""
 LISTEN, TOKEN = "PLANNER_VIRTUAL_LISTEN", "PLANNER_VIRTUAL_TOKEN"
 """``HOST:PORT`` where a virtual environment asks for decisions over HTTP, and the token that it shows."""
 
@@ -76,7 +73,7 @@ async def _virtual(config: PlannerConfig, environ: Mapping[str, str], stack: Asy
     from planner_adapters import virtual
 
     listen, token = environ.get(LISTEN), environ.get(TOKEN, "")
-    store = store_at(environ.get(STORE, ""), f"environment = 'virtual' needs ${STORE}")
+    store = virtual.store_of_environment(config.shell.namespace or virtual.DEPLOYMENT, environ)
     if isinstance(store, virtual.MemoryStore) and not listen:
         raise ConfigError(f"${STORE} = 'memory:' needs ${LISTEN}: else nobody could ask for decisions")
     if listen:
@@ -87,21 +84,6 @@ async def _virtual(config: PlannerConfig, environ: Mapping[str, str], stack: Asy
             virtual.serve(store, token=token, host=address or "127.0.0.1", port=int(port))
         )
     return virtual.connect(config, store)
-
-
-def store_at(address: str, needs: str) -> Store:
-    """The store of a virtual environment; ``needs`` says who needs it, where the address is none."""
-    from planner_adapters import virtual
-
-    kind, _, place = address.partition(":")
-    stores: dict[str, Callable[[], virtual.Store]] = {
-        "memory": virtual.MemoryStore,
-        "sqlite": lambda: virtual.SqliteStore(place),
-        "etcd": lambda: virtual.EtcdStore(place.split(",")),
-    }
-    if kind not in stores or (kind != "memory" and not place):
-        raise ConfigError(f"{needs}: sqlite:PATH, etcd:http://HOST:2379 or memory:")
-    return stores[kind]()
 
 
 async def _global_planner(

@@ -7,7 +7,7 @@ or made twice, whoever is restarted when. etcd and HTTP need the extra ``virtual
 
 from __future__ import annotations
 
-from planner_adapters.virtual.address import open_store
+from planner_adapters.virtual.address import open_store, store_of_environment
 from planner_adapters.virtual.client import BlockingClient, VirtualClient
 from planner_adapters.virtual.connector import Virtual, connect
 from planner_adapters.virtual.decision import VirtualDecision
@@ -15,9 +15,10 @@ from planner_adapters.virtual.endpoint import serve
 from planner_adapters.virtual.etcd import EtcdStore
 from planner_adapters.virtual.ledger import UnknownDecisionError
 from planner_adapters.virtual.sqlite import SqliteStore
-from planner_adapters.virtual.store import MemoryStore, Store, Stored, StoreError
+from planner_adapters.virtual.store import DEPLOYMENT, MemoryStore, Store, Stored, StoreError
 
 __all__ = [
+    "DEPLOYMENT",
     "BlockingClient",
     "EtcdStore",
     "MemoryStore",
@@ -32,4 +33,5 @@ __all__ = [
     "connect",
     "open_store",
     "serve",
+    "store_of_environment",
 ]

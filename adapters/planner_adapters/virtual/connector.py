@@ -8,7 +8,7 @@ from collections.abc import Callable
 from planner_adapters.environment import NotScaled, Order, Unobserved
 from planner_adapters.virtual import ledger as ledgers
 from planner_adapters.virtual.address import store_of_environment
-from planner_adapters.virtual.store import Store, StoreError, read, update
+from planner_adapters.virtual.store import DEPLOYMENT, Store, StoreError, read, update
 from planner_core import PlannerConfig, Role, WorkerCounts
 
 TIMEOUT_S = 1_800.0
@@ -29,7 +29,7 @@ def connect(
     gives seconds that go on over restarts of the planner; only the planner reads it.
     """
     if store is None:
-        store = store_of_environment(config.shell.namespace or "dynamo")
+        store = store_of_environment(config.shell.namespace or DEPLOYMENT)
     return Virtual(tuple(config.engines), store, timeout_s=timeout_s, clock=clock)
 
 

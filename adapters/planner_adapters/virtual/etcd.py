@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner_adapters.virtual.extra import require_aiohttp
-from planner_adapters.virtual.store import Stored, StoreError
+from planner_adapters.virtual.store import DEPLOYMENT, Stored, StoreError
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -27,7 +27,7 @@ RETRY_S = 0.1
 
 
 class EtcdStore:
-    """A store under one key of an etcd cluster.
+    """A store under one key of an etcd cluster; each deployment has its own, ``planner/NAME``.
 
     ``endpoints`` as ``http://host:2379``; the next one is tried where one can't be had. ``username`` and ``password``
     are those of an etcd user with read and write permission for ``key``; ``ssl`` is a context of the user's own.
@@ -37,7 +37,7 @@ class EtcdStore:
         self,
         endpoints: Sequence[str],
         *,
-        key: str = "planner/decisions",
+        key: str = f"planner/{DEPLOYMENT}",
         username: str | None = None,
         password: str | None = None,
         ssl: tls.SSLContext | None = None,

@@ -331,6 +331,21 @@ def test_everything_that_is_wrong_with_a_file_is_named_at_once(tmp_path: Path) -
     assert all(problem.startswith(f"{file}: ") for problem in caught.value.problems)
 
 
+def test_two_deployments_under_one_name_of_a_store_are_refused(tmp_path: Path) -> None:
+    def read(**namespaces: str) -> list[str]:
+        places = {
+            name: {"store": "sqlite:d.db", "planner": {"mode": "agg", "namespace": namespace}}
+            for name, namespace in namespaces.items()
+        }
+        file = tmp_path / "global.json"
+        file.write_text(json.dumps({"deployments": places | {"lab": {"store": "sqlite:d.db"}}}))
+        return [place.name for place in read_global_settings(file).deployments.values()]
+
+    assert read(chat="talk", batch="night") == ["talk", "night", "lab"]
+    with pytest.raises(ConfigError, match="chat and batch are both 'talk' in the store"):
+        read(chat="talk", batch="talk")
+
+
 def test_the_two_commands_work_together(tmp_path: Path) -> None:
     """`planner global`, and `planner run` beside it, as processes: what the one grants, the environment is told."""
     store = f"sqlite:{tmp_path / 'store'}"

@@ -328,7 +328,7 @@ def test_the_command_line_finds_its_store_in_the_environment(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PLANNER_VIRTUAL_STORE", raising=False)
-    with pytest.raises(ConfigError, match="set PLANNER_VIRTUAL_STORE to sqlite:PATH"):
+    with pytest.raises(ConfigError, match=r"\$PLANNER_VIRTUAL_STORE must be sqlite:PATH"):
         connect(DISAGG)
     address = f"sqlite:{tmp_path / 'decisions.db'}"
     monkeypatch.setenv("PLANNER_VIRTUAL_STORE", address)
@@ -346,15 +346,16 @@ def test_the_command_line_finds_its_store_in_the_environment(
 
 @pytest.mark.parametrize("address", ["redis://x", "sqlite:", "http://planner:hush@etcd:2379", ""])
 def test_an_address_that_is_no_store_is_refused_unseen(address: str) -> None:
-    with pytest.raises(ConfigError, match="must be sqlite:PATH, or http") as error:
+    with pytest.raises(ConfigError, match="must be sqlite:PATH, etcd:http") as error:
         open_store(address, name="chat")
     assert "hush" not in str(error.value)
 
 
 def test_etcd_by_its_addresses() -> None:
-    assert repr(open_store("http://a:2379, https://b:2379", name="chat")) == (
-        "EtcdStore(http://a:2379, https://b:2379, key='planner/chat')"
-    )
+    for address in ("etcd:http://a:2379, https://b:2379", "http://a:2379, https://b:2379"):
+        assert repr(open_store(address, name="chat")) == (
+            "EtcdStore(http://a:2379, https://b:2379, key='planner/chat')"
+        )
 
 
 def test_a_count_that_cannot_be_true_is_refused() -> None:
