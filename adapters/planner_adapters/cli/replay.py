@@ -19,6 +19,7 @@ from planner_adapters.cli.terminal import print_table, progress
 from planner_adapters.config_file import Settings, read_settings
 from planner_adapters.dynamo.mocker import replay_on_mocker, runtime
 from planner_adapters.journal import Journal
+from planner_adapters.runner import sole_writer
 from planner_adapters.simulation.deployment import DEFAULT_ENGINE, Deployment, engine_of, plan_deployment
 from planner_adapters.simulation.outcome import ReplayResult
 from planner_adapters.simulation.policy import PlannerPolicy
@@ -99,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     policy = PlannerPolicy(deployment.config, warmup_traffic(deployment.config))
     bound = _BudgetWatch()
     with ExitStack() as stack:
+        stack.enter_context(sole_writer(arguments.journal))
         journal = stack.enter_context(Journal(arguments.journal)) if arguments.journal else None
         end_s = float(workload.arrival_s[-1])
         show = stack.enter_context(progress(f"replay {workload.name}", end_s, shown=not arguments.json))

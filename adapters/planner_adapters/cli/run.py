@@ -17,7 +17,16 @@ from typing import Any
 from planner_adapters.cli.settings import add_journal_argument, add_settings_arguments
 from planner_adapters.config_file import read_settings
 from planner_adapters.prior import with_prior
-from planner_adapters.runner import ConfigFile, Live, Saved, Service, SteadyClock, remembered, serve
+from planner_adapters.runner import (
+    ConfigFile,
+    Live,
+    Saved,
+    Service,
+    SteadyClock,
+    remembered,
+    serve,
+    sole_writer,
+)
 from planner_adapters.runner.logs import LogfmtFormatter, log
 from planner_adapters.runner.wiring import connected
 from planner_adapters.warmup import warmup_traffic
@@ -67,7 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     file = None if arguments.config is None else ConfigFile(arguments.config, load)
     config = load()
     log_to(config.shell.log_dir)
-    before = remembered(state=arguments.state, journal=arguments.journal)
     service = Service(
         journal=arguments.journal,
         state=arguments.state,
@@ -76,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
         config_file=file,
         once=arguments.once,
     )
-    return asyncio.run(_run(config, service, before, arguments.metrics_host))
+    with sole_writer(service.state, service.journal):
+        before = remembered(state=service.state, journal=service.journal)
+        return asyncio.run(_run(config, service, before, arguments.metrics_host))
 
 
 async def _run(config: PlannerConfig, service: Service, before: Saved | None, metrics_host: str) -> int:

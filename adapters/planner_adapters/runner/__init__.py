@@ -10,6 +10,7 @@ from planner_adapters.runner.loop import Watcher, run, run_sync
 from planner_adapters.runner.records import Records, remembered
 from planner_adapters.runner.reload import ConfigFile, carry_over, check_reload
 from planner_adapters.runner.service import Service, serve
+from planner_adapters.runner.sole_writer import InUseError, sole_writer
 from planner_adapters.runner.state_file import Saved, StateError, read_state, write_state
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ConfigFile",
     "Fault",
     "Health",
+    "InUseError",
     "Live",
     "Records",
     "Saved",
@@ -33,5 +35,6 @@ __all__ = [
     "run_sync",
     "serve",
     "serve_health",
+    "sole_writer",
     "write_state",
 ]
