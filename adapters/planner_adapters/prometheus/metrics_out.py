@@ -29,7 +29,6 @@ from planner_core import (
     Decision,
     LoadReason,
     MissingExtraError,
-    PlannerConfig,
     Role,
     ThroughputReason,
     TickInput,
@@ -65,8 +64,7 @@ class MetricsOut(Collector):
     ``registry`` is for a server of yours. Other machines are served only if ``host`` says so.
     """
 
-    def __init__(self, config: PlannerConfig, *, port: int | None = None, host: str = "127.0.0.1") -> None:
-        self._config = config
+    def __init__(self, *, port: int | None = None, host: str = "127.0.0.1") -> None:
         self._shown = _Shown()
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)

@@ -56,7 +56,7 @@ async def connected(
         if config.shell.planner_prometheus_port:
             from planner_adapters.prometheus import MetricsOut
 
-            out = MetricsOut(config, port=config.shell.planner_prometheus_port, host=metrics_host)
+            out = MetricsOut(port=config.shell.planner_prometheus_port, host=metrics_host)
             stack.callback(out.close)
             watchers.append(out.update)
         connector = await connect[config.shell.environment](config, environ, stack)

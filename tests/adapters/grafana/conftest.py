@@ -26,7 +26,7 @@ class Recording:
 def recording(known_run: Callable[..., Any]) -> Recording:
     # a minimum that binds, so that there is a constraint to be seen
     ticks = list(known_run(NUM_TICKS, tick_s=float(TICK_S), prefill_min_endpoint=3))
-    metrics, lines = MetricsOut(ticks[0][0].config), list[str]()
+    metrics, lines = MetricsOut(), list[str]()
     for inputs, decision in ticks:
         metrics.update(inputs, decision)
         lines += _samples(metrics, T0 + inputs.now_s)

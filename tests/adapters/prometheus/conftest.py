@@ -12,7 +12,7 @@ from planner_adapters.prometheus import MetricsOut
 def full_metrics(known_run: Callable[..., Any]) -> MetricsOut:
     """After ticks in which everything was known, over two intervals of the slow loop."""
     ticks = list(known_run(80))
-    metrics = MetricsOut(ticks[0][0].config)
+    metrics = MetricsOut()
     for inputs, decision in ticks:
         metrics.update(inputs, decision)
     return metrics

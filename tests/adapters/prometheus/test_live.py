@@ -22,7 +22,7 @@ def test_a_real_prometheus_scrapes_the_planner(
     inputs = TickInput(
         config=config, state=initial_state(config, 0.0), now_s=1.0, workers={"agg": WorkerCounts(ready=3)}
     )
-    with MetricsOut(config, port=0) as metrics:
+    with MetricsOut(port=0) as metrics:
         metrics.update(inputs, tick(inputs))
         url = prometheus_scraping(
             "scrape_configs: [{job_name: planner, scrape_interval: 1s, scrape_timeout: 1s, "

@@ -56,11 +56,11 @@ def test_every_series_is_there_when_all_is_known(full_metrics: MetricsOut) -> No
 
 
 def test_nothing_is_there_before_the_first_tick() -> None:
-    assert values(MetricsOut(AGG)) == {}
+    assert values(MetricsOut()) == {}
 
 
 def test_what_is_unknown_is_absent_and_never_zero() -> None:
-    metrics = MetricsOut(AGG)
+    metrics = MetricsOut()
     inputs = inputs_of(AGG)
     metrics.update(inputs, tick(inputs))
     there = {name.partition(" ")[0].removeprefix("dynamo_planner_") for name in values(metrics)}
@@ -69,7 +69,7 @@ def test_what_is_unknown_is_absent_and_never_zero() -> None:
 
 
 def test_the_reason_that_holds_is_one_and_the_others_zero() -> None:
-    metrics = MetricsOut(AGG)
+    metrics = MetricsOut()
     inputs = inputs_of(AGG, workers={"agg": WorkerCounts(ready=1)})
     metrics.update(inputs, tick(attrs.evolve(inputs, now_s=5.0)))
     name = "dynamo_planner_load_scaling_decision"
@@ -90,7 +90,7 @@ def bound(metrics: MetricsOut) -> dict[str, list[str]]:
 
 
 def test_the_constraint_that_binds_each_role_is_told(known_run: Callable[..., Any]) -> None:
-    metrics, told = MetricsOut(AGG), {}
+    metrics, told = MetricsOut(), {}
     for inputs, decision in known_run(40, prefill_min_endpoint=5, max_gpu_budget=6):
         metrics.update(inputs, decision)
         told = {role: [str(why.constraint)] for role, why in decision.explanations.items() if why.constraint}
@@ -99,7 +99,7 @@ def test_the_constraint_that_binds_each_role_is_told(known_run: Callable[..., An
 
 
 def test_a_tick_without_a_wish_leaves_the_constraint_and_unknown_replicas_end_it() -> None:
-    metrics = MetricsOut(AGG)
+    metrics = MetricsOut()
     inputs = inputs_of(AGG, 5.0, workers={"agg": WorkerCounts(ready=1)})
     decision = tick(inputs)
     (why,) = decision.explanations.values()
@@ -115,7 +115,7 @@ def test_a_tick_without_a_wish_leaves_the_constraint_and_unknown_replicas_end_it
 
 
 def test_engines_that_no_longer_report_are_gone() -> None:
-    metrics = MetricsOut(AGG)
+    metrics = MetricsOut()
     for workers in (["a", "b"], ["b"]):
         batch = FpmBatch(worker_id=workers, wall_time_s=[0.0] * len(workers), queued_prefill_tokens=7.0)
         inputs = inputs_of(AGG, fpm={"agg": batch})
@@ -125,7 +125,7 @@ def test_engines_that_no_longer_report_are_gone() -> None:
 
 
 def test_hostile_worker_names_stay_inside_their_label() -> None:
-    metrics, name = MetricsOut(AGG), 'a"} 1\nevil_metric{x="\\'
+    metrics, name = MetricsOut(), 'a"} 1\nevil_metric{x="\\'
     inputs = inputs_of(AGG, fpm={"agg": FpmBatch(worker_id=[name], wall_time_s=[0.0])})
     metrics.update(inputs, tick(inputs))
     labels = [s.labels for f in text_string_to_metric_families(metrics.text()) for s in f.samples]
@@ -135,7 +135,7 @@ def test_hostile_worker_names_stay_inside_their_label() -> None:
 
 def test_gpu_hours_are_gpus_over_time_also_of_what_starts_and_drains() -> None:
     config = PlannerConfig.from_mapping({"mode": "agg", "engines": {"agg": {"num_gpus": 4}}})
-    metrics = MetricsOut(config)
+    metrics = MetricsOut()
     counts = WorkerCounts(ready=1, starting_ages_s=(5.0,), draining=1)
     for now_s in (0.0, 1800.0, 900.0, 900.0):  # a clock that goes back adds nothing
         inputs = inputs_of(config, now_s, workers={"agg": counts})
@@ -144,7 +144,7 @@ def test_gpu_hours_are_gpus_over_time_also_of_what_starts_and_drains() -> None:
 
 
 def test_only_this_machine_is_served_unless_asked() -> None:
-    with MetricsOut(AGG, port=0) as metrics:
+    with MetricsOut(port=0) as metrics:
         inputs = inputs_of(AGG, workers={"agg": WorkerCounts(ready=2)})
         metrics.update(inputs, tick(inputs))
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:
@@ -183,6 +183,6 @@ def test_the_engines_page_is_what_the_code_says(project_root: Path) -> None:
 
 
 def test_without_a_port_nothing_listens() -> None:
-    metrics = MetricsOut(AGG)
+    metrics = MetricsOut()
     assert metrics.port is None
     metrics.close()
