@@ -17,7 +17,7 @@ nox.options.default_venv_backend = "virtualenv"  # one installer for everybody, 
 nox.options.sessions = ["lint", "imports", "types", "security", "slim", "docs", "examples", "tests"]
 
 PROJECT = nox.project.load_toml()
-SHELLS = ".[cli,dashboard,dynamo,grafana,kubernetes,prometheus,report,virtual]"
+SHELLS = ".[cli,dashboard,dynamo,grafana,keda,kubernetes,prometheus,report,virtual]"
 """All shells that there are, with what each stands on; without the simulator of 249 MB."""
 SLIM = {"numpy", "scipy", "attrs", "msgspec", "typing-extensions"}
 

@@ -27,6 +27,8 @@ STORE = "PLANNER_VIRTUAL_STORE"
 """Where decisions for a virtual environment are kept, by namespace: an address as of ``virtual.open_store``."""
 LISTEN, TOKEN = "PLANNER_VIRTUAL_LISTEN", "PLANNER_VIRTUAL_TOKEN"
 """``HOST:PORT`` where a virtual environment asks for decisions over HTTP, and the token that it shows."""
+KEDA, KEDA_TLS = "PLANNER_KEDA_LISTEN", "PLANNER_KEDA_TLS"
+"""``HOST:PORT`` where KEDA asks for decisions, instead of the planner scaling; and a folder with its certificate."""
 
 _COMPONENT = {Role.PREFILL: "prefill", Role.DECODE: "backend", Role.AGG: "backend"}
 
@@ -64,9 +66,32 @@ async def connected(
 
 
 async def _kubernetes(config: PlannerConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Connector:
+    if environ.get(KEDA):
+        return await _keda(config, environ, stack)
     from planner_adapters import kubernetes
 
     return await kubernetes.connect(config, environ=environ)
+
+
+async def _keda(config: PlannerConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Connector:
+    """Counts from Kubernetes, orders to KEDA when it asks."""
+    from planner_adapters import keda
+
+    host, _, port = environ[KEDA].rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"${KEDA} must be HOST:PORT, such as 0.0.0.0:9090; it is {environ[KEDA]!r}")
+    tls = environ.get(KEDA_TLS)
+    credentials = keda.credentials_in(tls) if tls else None
+    decided = keda.Decided()
+    connector = await keda.on_kubernetes(config, decided, environ=environ)
+    try:
+        await stack.enter_async_context(
+            keda.serve(decided, host=host or "127.0.0.1", port=int(port), credentials=credentials)
+        )
+    except BaseException:
+        await connector.close()
+        raise
+    return connector
 
 
 async def _virtual(config: PlannerConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Connector:
