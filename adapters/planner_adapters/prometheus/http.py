@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import attrs
 
@@ -17,6 +17,7 @@ from planner_core.data.checks import config_number
 
 try:
     import aiohttp
+    from yarl import URL
 except ImportError:
     raise MissingExtraError(
         "reading Prometheus and engines needs aiohttp: pip install 'planner-core[prometheus]'"
@@ -37,6 +38,9 @@ def _trusting(ca_file: Path | None = None) -> ssl.SSLContext:
 
 
 _trusting_the_system = functools.cache(_trusting)  # reading all of its authorities takes 20 ms
+
+
+_address = functools.lru_cache(4096)(URL)  # the same ones are asked again and again
 
 
 def _hidden(token: str | None) -> str:
@@ -98,15 +102,14 @@ class Http:
 
     async def post(self, url: str, form: Mapping[str, str]) -> bytes:
         """The body of the answer to a form. :class:`FetchError` after the last try."""
-        return await self._tries("POST", url, {}, form)
+        sent = urlencode(form).encode()
+        return await self._tries("POST", url, {"Content-Type": "application/x-www-form-urlencoded"}, sent)
 
     async def post_json(self, url: str, body: bytes) -> bytes:
         """The body of the answer to JSON. :class:`FetchError` after the last try."""
         return await self._tries("POST", url, {"Content-Type": "application/json"}, body)
 
-    async def _tries(
-        self, method: str, url: str, headers: Mapping[str, str], sent: Mapping[str, str] | bytes | None
-    ) -> bytes:
+    async def _tries(self, method: str, url: str, headers: Mapping[str, str], sent: bytes | None) -> bytes:
         for number in range(self._options.retries + 1):
             if number:
                 await asyncio.sleep(self._options.backoff_s * 2 ** (number - 1))
@@ -129,14 +132,16 @@ class Http:
         raise FetchError(f"{shown(url)}: {problem}")
 
     async def _once(
-        self, method: str, url: str, headers: Mapping[str, str], sent: Mapping[str, str] | bytes | None
+        self, method: str, url: str, headers: Mapping[str, str], sent: bytes | None
     ) -> tuple[int, bytes]:
         headers = {**headers, **self._options.headers()}
         body = bytearray()
         session = self._session = self._session or self._opened()
         async with (
             asyncio.timeout(self._options.timeout_s),
-            session.request(method, url, headers=headers, data=sent, allow_redirects=False) as answer,
+            session.request(
+                method, _address(url), headers=headers, data=sent, allow_redirects=False
+            ) as answer,
         ):
             async for chunk in answer.content.iter_any():
                 body += chunk

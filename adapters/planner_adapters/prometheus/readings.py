@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
 from os.path import commonprefix
+from typing import TypeAlias
 
 import attrs
 
@@ -29,6 +31,8 @@ except ImportError:
     ) from None
 
 MOST_RANKS = 1024
+LONG = 1_000
+"""Characters of a series that isn't worth remembering."""
 
 
 @attrs.frozen
@@ -60,15 +64,14 @@ def parse(text: str, framework: Framework) -> list[Sample]:
     """
     samples: list[Sample] = []
     others: list[str] = []
-    known: dict[str, dict[str, str]] = {"": {}}
     try:
         for line in _WANTED[framework].findall("\n" + text):
-            plain = _PLAIN.fullmatch(line)
-            labels = None if plain is None else _labels(plain[2] or "", known)
-            if plain is None or labels is None:
+            series, _, value = line.rpartition(" ")
+            plain = (_known_series if len(series) < LONG else _series)(series)
+            if plain is None or _NUMBER.fullmatch(value) is None:
                 others.append(line)
             else:
-                samples.append(Sample(plain[1], labels, float(plain[3])))
+                samples.append(Sample(*plain, float(value)))
         if others:
             samples += (
                 Sample(sample.name, sample.labels, sample.value)
@@ -80,15 +83,22 @@ def parse(text: str, framework: Framework) -> list[Sample]:
     return samples
 
 
-def _labels(block: str, known: dict[str, dict[str, str]]) -> dict[str, str] | None:
-    """What stands between the braces, read once for all lines with the same; ``None`` if a label is there twice."""
-    if block not in known:
-        pairs = _LABEL.findall(block)
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            return None
-        known[block] = found
-    return known[block]
+def _series(text: str) -> tuple[str, Mapping[str, str]] | None:
+    """Name and labels of a plain line; ``None`` if it isn't one, or has a label twice."""
+    plain = _PLAIN.fullmatch(text)
+    labels = None if plain is None else (_known_labels if len(text) < LONG else _labels)(plain[2] or "")
+    return None if plain is None or labels is None else (plain[1], labels)
+
+
+def _labels(block: str) -> dict[str, str] | None:
+    """What stands between the braces; ``None`` if a label is there twice."""
+    pairs = _LABEL.findall(block)
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else None
+
+
+# The same ones come with every scrape, and from many engines.
+_known_series, _known_labels = functools.lru_cache(8192)(_series), functools.lru_cache(2048)(_labels)
 
 
 def readings(samples: Iterable[Sample], framework: Framework, at_s: float) -> dict[int, Reading]:
@@ -96,11 +106,14 @@ def readings(samples: Iterable[Sample], framework: Framework, at_s: float) -> di
     by_name: dict[str, list[Sample]] = {}
     for sample in samples:
         by_name.setdefault(sample.name, []).append(sample)
+    places: dict[int, _Place] = {}
     values: dict[Quantity, dict[int | None, float]] = {}
     for quantity, known in SERIES[framework].items():
-        found = next((of_rank for named in known if (of_rank := _values(named, by_name, framework))), None)
-        if found:
-            values[quantity] = found
+        for named in known:
+            found = by_name.get(named.series)
+            if found and (of_rank := _values(named, found, framework, places)):
+                values[quantity] = of_rank
+                break
     ranks = sorted({rank for of_rank in values.values() for rank in of_rank if rank is not None}) or [0]
     return {
         rank: Reading(
@@ -115,19 +128,28 @@ def readings(samples: Iterable[Sample], framework: Framework, at_s: float) -> di
     }
 
 
+_Place: TypeAlias = tuple[int | None, tuple[int, ...]]
+"""Data-parallel rank and twin."""
+
+
 def _values(
-    named: Named, by_name: Mapping[str, list[Sample]], framework: Framework
+    named: Named, samples: Iterable[Sample], framework: Framework, places: dict[int, _Place]
 ) -> dict[int | None, float]:
-    """By rank; ``None`` is the rank of what all share. Series that differ in other labels are parts of a sum."""
+    """By rank; ``None`` is the rank of what all share. Series that differ in other labels are parts of a sum.
+
+    ``places`` remembers what labels say, by their identity, since most samples of a scrape have the same.
+    """
     parts: dict[int | None, dict[tuple[int, ...], float]] = {}
-    for sample in by_name.get(named.series, ()):
-        if any(sample.labels.get(label) not in allowed for label, allowed in named.where.items()):
+    for sample in samples:
+        if named.where and any(sample.labels.get(label) not in some for label, some in named.where.items()):
             continue
         value = _product(sample.labels, named.product_of) if named.product_of else sample.value
         if not (math.isfinite(value) and value >= 0):
             continue
-        rank = _rank(sample.labels.get(RANK_LABEL[framework], ""))
-        twin = tuple(_rank(sample.labels.get(label, "")) or 0 for label in TWIN_LABELS)
+        place = places.get(id(sample.labels))
+        if place is None:
+            place = places[id(sample.labels)] = _place(sample.labels, framework)
+        rank, twin = place
         of_twin = parts.setdefault(rank, {})
         of_twin[twin] = of_twin.get(twin, 0.0) + value
     return {rank: of_twin[min(of_twin)] for rank, of_twin in parts.items()}
@@ -139,6 +161,13 @@ def _of_rank(quantity: Quantity, of_rank: Mapping[int | None, float], rank: int,
     shared = of_rank[None]
     whole = quantity in ("kv_share", "kv_capacity_tokens", "kv_block_tokens", "passes", "busy_s", "pass_s")
     return shared if whole else shared / num_ranks
+
+
+def _place(labels: Mapping[str, str], framework: Framework) -> _Place:
+    return (
+        _rank(labels.get(RANK_LABEL[framework], "")),
+        tuple(_rank(labels.get(label, "")) or 0 for label in TWIN_LABELS),
+    )
 
 
 def _rank(text: str) -> int | None:
@@ -163,7 +192,6 @@ def _wanted(names: Iterable[str]) -> re.Pattern[str]:
 _WANTED = {framework: _wanted(names_of(framework)) for framework in SERIES}
 _LABEL_TEXT = r'[a-zA-Z_]\w*="[^"\\\n]*"'
 _LABEL = re.compile(r'([a-zA-Z_]\w*)="([^"\\\n]*)"', re.ASCII)
-_PLAIN = re.compile(
-    rf"([a-zA-Z_:][\w:]*)(?:\{{((?:{_LABEL_TEXT}(?:,{_LABEL_TEXT})*,?)?)\}})? (-?\d[\d.eE+-]*)", re.ASCII
-)
+_PLAIN = re.compile(rf"([a-zA-Z_:][\w:]*)(?:\{{((?:{_LABEL_TEXT}(?:,{_LABEL_TEXT})*,?)?)\}})?", re.ASCII)
+_NUMBER = re.compile(r"-?\d[\d.eE+-]*", re.ASCII)
 COUNTERS = tuple(quantity for quantity, meaning in MEANINGS.items() if meaning.counter)

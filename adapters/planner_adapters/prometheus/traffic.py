@@ -100,11 +100,12 @@ class PrometheusTraffic:
         ``duration_s`` is the time that the samples cover, not ``window_s``, which counts for the first call alone.
         :class:`~planner_adapters.environment.Unobserved` says in one line why traffic isn't known.
         """
+        now_s = await self._now_s()
         counted, hits, drafts = await together(
             (
-                self._known(self._counted, window_s),
-                self._extra(self._hits, window_s),
-                self._extra(self._drafts, window_s),
+                self._known(self._counted, window_s, now_s),
+                self._extra(self._hits, window_s, now_s),
+                self._extra(self._drafts, window_s, now_s),
             )
         )
         if counted is None:
@@ -123,7 +124,7 @@ class PrometheusTraffic:
 
     async def latencies(self, window_s: float) -> ObservedLatencies | None:
         """Means since the last call, or the quantile of the SLA if it names one; ``None`` if nothing was measured."""
-        window = await self._known(self._latencies, window_s)
+        window = await self._known(self._latencies, window_s, await self._now_s())
         if window is None:
             return None
         found = {field: self._latency(window, name) for field, (name, _) in LATENCIES.items()}
@@ -142,16 +143,22 @@ class PrometheusTraffic:
             return window.mean(histogram)
         return histogram_quantile(self._quantile, _buckets(window, histogram))
 
-    async def _known(self, reader: WindowReader, window_s: float) -> Window | None:
+    async def _now_s(self) -> float:
         try:
-            return await reader.read(window_s)
+            return await self._api.now_s()
         except FetchError as error:
             raise Unobserved(str(error)) from None
 
-    async def _extra(self, reader: WindowReader, window_s: float) -> Window | None:
+    async def _known(self, reader: WindowReader, window_s: float, now_s: float) -> Window | None:
+        try:
+            return await reader.read(window_s, now_s)
+        except FetchError as error:
+            raise Unobserved(str(error)) from None
+
+    async def _extra(self, reader: WindowReader, window_s: float, now_s: float) -> Window | None:
         """What traffic is worth knowing without."""
         try:
-            return await reader.read(window_s)
+            return await reader.read(window_s, now_s)
         except (FetchError, Unobserved):
             return None
 

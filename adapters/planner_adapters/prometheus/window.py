@@ -63,13 +63,12 @@ class WindowReader:
         self._marks: dict[SeriesKey, Mark] = {}
         self._read_at_s: float | None = None
 
-    async def read(self, window_s: float) -> Window | None:
-        """``None`` while Prometheus has scraped nothing new.
+    async def read(self, window_s: float, now_s: float) -> Window | None:
+        """``None`` while Prometheus has scraped nothing new; ``now_s`` is its time.
 
         :class:`~planner_adapters.environment.Unobserved` where there are no series, where all of them are stale, or
         where some process can't be scraped, so that a part is known. ``FetchError`` if Prometheus can't be read.
         """
-        now_s = await self._api.now_s()
         reach_s = window_s if self._read_at_s is None else max(window_s, now_s - self._read_at_s)
         reach_s = min(reach_s, max(LONGEST_S, window_s))
         found = await self._api.samples(self._selector, reach_s + self._stale_after_s)
