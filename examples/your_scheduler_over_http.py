@@ -1,6 +1,6 @@
 """A scheduler of your own, told over HTTP how many engines to run: the planner decides, you start and stop them.
 
-Run it with `python examples/your_scheduler_over_http.py`; it needs `pip install 'planner-core[virtual]'`. Both sides
+Run it with `python examples/your_scheduler_over_http.py`; it needs `pip install '.[virtual]'`. Both sides
 run here, the scheduler in a thread; it uses nothing but HTTP, so that yours may be written in any language.
 """
 
