@@ -13,7 +13,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner_adapters.cli.run import address, log_to
+from planner_adapters.cli.process import add_address_argument, log_to
 from planner_adapters.runner.logs import log, logfmt
 from planner_core import ConfigError
 
@@ -27,13 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``planner global``."""
     add = parser.add_argument
     add("--config", metavar="FILE", type=Path, required=True, help="YAML or JSON: budget and deployments")
-    add(
-        "--listen",
-        type=address,
-        default=("127.0.0.1", 8082),
-        metavar="[HOST:]PORT",
-        help="where local planners ask (default: 127.0.0.1:8082)",
-    )
+    add_address_argument(parser, "--listen", 8082, "where local planners ask")
     add("--tls-cert", metavar="FILE", type=Path, help="certificate chain (PEM); give it beyond loopback")
     add("--tls-key", metavar="FILE", type=Path, help="its private key (PEM)")
 
