@@ -25,6 +25,7 @@ ENVIRONMENT = {
 }
 """Environment variables and the keys that they set."""
 
+DEFAULT_NAMESPACE = "dynamo"
 MAX_FILE_BYTES = 1_000_000
 
 _PLACE = {spelling: key.place for key in (*KEYS, *ENGINE_KEYS) for spelling in (key.name, *key.aliases)}
@@ -86,6 +87,11 @@ def read_settings(
     if file is not None:
         settings = _of_file(Path(file)).over(settings)
     return Settings(values=dict(_flat(flags or {}))).over(settings)
+
+
+def namespace_of(config: PlannerConfig) -> str:
+    """The deployment's logical namespace; ``dynamo`` where it is given none."""
+    return config.shell.namespace or DEFAULT_NAMESPACE
 
 
 def read_value(text: str) -> Any:

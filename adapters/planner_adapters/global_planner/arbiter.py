@@ -98,18 +98,8 @@ class Arbiter:
                 grant = _without_growth(
                     claims[name], grant, f"{', '.join(kept)} didn't give back what is needed"
                 )
-            log.info(
-                logfmt(
-                    "grant",
-                    deployment=name,
-                    **{
-                        f"{role}": f"{grant.replicas.get(role, '-')}/{count}"
-                        for role, count in replicas.items()
-                    },
-                    reason=grant.reason,
-                    note=grant.note or None,
-                )
-            )
+            told = {str(role): f"{grant.replicas.get(role, '-')}/{n}" for role, n in replicas.items()}
+            log.info(logfmt("grant", deployment=name, **told, reason=grant.reason, note=grant.note or None))
             await self._order(name, {r: c for r, c in grant.replicas.items() if r in replicas}, drain or {})
             return grant
 
@@ -158,14 +148,8 @@ class Arbiter:
         }
         if not less:
             return True
-        log.info(
-            logfmt(
-                "taken back",
-                deployment=claim.deployment,
-                **{str(r): c for r, c in less.items()},
-                note=grant.note,
-            )
-        )
+        told = {str(role): count for role, count in less.items()}
+        log.info(logfmt("taken back", deployment=claim.deployment, **told, note=grant.note))
         try:
             await self._order(claim.deployment, less, {})
         except NotScaled as error:
@@ -179,11 +163,8 @@ class Arbiter:
         if not replicas:
             return
         memory, now_s = self._memory[name], self._clock()
-        for (
-            role,
-            count,
-        ) in replicas.items():  # before it is sent: it may be carried out and the answer be lost
-            memory.ordered[role] = (count, now_s)
+        # Before it is sent: it may be carried out and the answer be lost.
+        memory.ordered |= {role: (count, now_s) for role, count in replicas.items()}
         try:
             await self.deployments[name].environment.scale(_Order(replicas=replicas, drain=drain))
         except Exception as error:  # an environment may be anybody's
@@ -193,11 +174,8 @@ class Arbiter:
 
 def _without_growth(claim: Claim, grant: Grant, note: str) -> Grant:
     """The grant, or where that is more, what the deployment has."""
-    held = {
-        role: count if had is None else min(count, had)
-        for role, count in grant.replicas.items()
-        for had in (claim.roles[role].current,)
-    }
+    had = {role: each.current for role, each in claim.roles.items() if each.current is not None}
+    held = {role: min(count, had.get(role, count)) for role, count in grant.replicas.items()}
     if held == grant.replicas:
         return grant
     return attrs.evolve(grant, replicas=held, reason=GrantReason.GPU_BUDGET, note=note)

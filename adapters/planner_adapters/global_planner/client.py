@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 
+from planner_adapters.config_file import namespace_of
 from planner_adapters.environment import Connector, NotScaled, Order
 from planner_adapters.prometheus.http import FetchError, Http, HttpOptions
 from planner_adapters.virtual.decision import counts_from_wire, counts_to_wire
@@ -26,8 +27,7 @@ def client_of(
     """
     if not environ.get(TOKEN):
         raise ConfigError(f"environment = 'global-planner' needs ${TOKEN}, the token of this planner there")
-    namespace = config.shell.namespace or "dynamo"
-    caller = environ.get(CALLER) or namespace
+    caller = environ.get(CALLER) or namespace_of(config)
     return GlobalPlanner(
         engines,
         url=environ.get(URL) or f"http://global-planner.{config.shell.global_planner_namespace}:{PORT}",

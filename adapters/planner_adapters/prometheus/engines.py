@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -246,12 +247,13 @@ class _Scraped:
             for role, every in zip(self._going_on, latest, strict=True)
             for series in every
         }
-        by_worker: dict[Worker, dict[float, list[Sample]]] = {}
+        by_worker: dict[Worker, dict[float, list[Sample]]] = defaultdict(dict)
         for role, every in zip(self._selectors, found, strict=True):
             for series in every:
+                at = by_worker[role, self._name(series)]
                 for at_s, value in series.samples:
-                    at = by_worker.setdefault((role, self._name(series)), {})
                     at.setdefault(at_s, []).append(Sample(series.name, series.labels, value))
+        by_worker = {worker: at for worker, at in by_worker.items() if at}
         if not by_worker:
             raise Unobserved(
                 f"{self._api.name}: there are no engines' series {next(iter(self._selectors.values()))[-200:]}; "

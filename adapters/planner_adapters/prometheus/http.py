@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import attrs
@@ -92,9 +93,8 @@ class Http:
             raise ConfigError(
                 f"ca_file = {str(options.ca_file)!r}: no authorities can be read: {error}"
             ) from None
-        self._session: aiohttp.ClientSession | None = (
-            None  # made where it is used: it belongs to an event loop
-        )
+        # Made where it is used: it belongs to an event loop.
+        self._session: aiohttp.ClientSession | None = None
 
     async def get(self, url: str, accept: str = "*/*") -> bytes:
         """The body. :class:`FetchError` after the last try."""
@@ -154,10 +154,9 @@ class Http:
 
     def _opened(self) -> aiohttp.ClientSession:
         # No redirects and no cookies: either would take secrets elsewhere. Not decompressed: see headers().
+        kept: dict[str, Any] = {"keepalive_timeout": KEEP_S} if self._keep_alive else {"force_close": True}
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls, limit=0, force_close=True)
-            if not self._keep_alive
-            else aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=KEEP_S),
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=0, **kept),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,

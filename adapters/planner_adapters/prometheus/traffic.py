@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from planner_adapters.config_file import namespace_of
 from planner_adapters.environment import Unobserved
 from planner_adapters.prometheus.api import Api, Clock
 from planner_adapters.prometheus.growth import Growth
@@ -72,7 +73,7 @@ class PrometheusTraffic:
         shell, source = config.shell, config.shell.throughput_metrics_source
         self._prefix, self._quantile = PREFIX[source], config.sla.quantile
         self._api = Api(shell.prometheus_endpoint or IN_CLUSTER, options.http, clock)
-        namespace = shell.namespace or "dynamo"
+        namespace = namespace_of(config)
         in_router = {"dynamo_namespace": namespace.replace("-", "_")}
         matchers = dict(in_router) if source == "router" else {"dynamo_namespace": namespace}
         if source == "frontend" and shell.model_name:

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from planner_adapters.config_file import namespace_of
 from planner_adapters.environment import Connector, PassSource, TrafficSource
 from planner_adapters.runner.loop import Watcher
 from planner_core import ConfigError, PlannerConfig, Role
@@ -23,8 +24,6 @@ LABELS = "PLANNER_ENGINE_LABELS"
 """Labels of engines' series in Prometheus, as ``prefill=dynamo_component:prefill,decode=app:llama-decode``."""
 PUBLISHERS = "PLANNER_FPM_PUBLISHERS"
 """Publishers of ForwardPassMetrics over ZMQ, as ``prefill=tcp://10.0.0.7:20380,…``, instead of metrics."""
-STORE = "PLANNER_VIRTUAL_STORE"
-"""Where decisions for a virtual environment are kept, by namespace: an address as of ``virtual.open_store``."""
 LISTEN, TOKEN = "PLANNER_VIRTUAL_LISTEN", "PLANNER_VIRTUAL_TOKEN"
 """``HOST:PORT`` where a virtual environment asks for decisions over HTTP, and the token that it shows."""
 KEDA, KEDA_TLS = "PLANNER_KEDA_LISTEN", "PLANNER_KEDA_TLS"
@@ -96,11 +95,12 @@ async def _keda(config: PlannerConfig, environ: Mapping[str, str], stack: AsyncE
 
 async def _virtual(config: PlannerConfig, environ: Mapping[str, str], stack: AsyncExitStack) -> Connector:
     from planner_adapters import virtual
+    from planner_adapters.virtual.address import VARIABLE
 
     listen, token = environ.get(LISTEN), environ.get(TOKEN, "")
-    store = virtual.store_of_environment(config.shell.namespace or virtual.DEPLOYMENT, environ)
+    store = virtual.store_of_environment(namespace_of(config), environ)
     if isinstance(store, virtual.MemoryStore) and not listen:
-        raise ConfigError(f"${STORE} = 'memory:' needs ${LISTEN}: else nobody could ask for decisions")
+        raise ConfigError(f"${VARIABLE} = 'memory:' needs ${LISTEN}: else nobody could ask for decisions")
     if listen:
         address, _, port = listen.rpartition(":")
         if not port.isdecimal() or not token:
@@ -116,10 +116,10 @@ async def _global_planner(
 ) -> Connector:
     """Counts from where the engines are, orders to the global planner."""
     from planner_adapters.global_planner import client_of
+    from planner_adapters.virtual.address import VARIABLE
 
-    return client_of(
-        config, await (_virtual if environ.get(STORE) else _kubernetes)(config, environ, stack), environ
-    )
+    engines = await (_virtual if environ.get(VARIABLE) else _kubernetes)(config, environ, stack)
+    return client_of(config, engines, environ)
 
 
 def _sources(config: PlannerConfig, environ: Mapping[str, str]) -> tuple[TrafficSource, PassSource]:
@@ -141,9 +141,8 @@ def _sources(config: PlannerConfig, environ: Mapping[str, str]) -> tuple[Traffic
         ]
         passes = prometheus.pass_source(config, targets=named)
     else:
-        namespace = config.shell.namespace or "dynamo"
         of_role = {
-            role: {"dynamo_component": _COMPONENT[role], "dynamo_namespace": namespace}
+            role: {"dynamo_component": _COMPONENT[role], "dynamo_namespace": namespace_of(config)}
             for role in config.engines
         }
         told: dict[Role, dict[str, str]] = {}

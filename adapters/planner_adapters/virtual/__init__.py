@@ -15,10 +15,9 @@ from planner_adapters.virtual.endpoint import serve
 from planner_adapters.virtual.etcd import EtcdStore
 from planner_adapters.virtual.ledger import UnknownDecisionError
 from planner_adapters.virtual.sqlite import SqliteStore
-from planner_adapters.virtual.store import DEPLOYMENT, MemoryStore, Store, Stored, StoreError
+from planner_adapters.virtual.store import MemoryStore, Store, Stored, StoreError
 
 __all__ = [
-    "DEPLOYMENT",
     "BlockingClient",
     "EtcdStore",
     "MemoryStore",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from planner_adapters.config_file import DEFAULT_NAMESPACE
 from planner_adapters.virtual.etcd import EtcdStore
 from planner_adapters.virtual.sqlite import SqliteStore
-from planner_adapters.virtual.store import DEPLOYMENT, MemoryStore, Store
+from planner_adapters.virtual.store import MemoryStore, Store
 from planner_core import ConfigError
 
 VARIABLE = "PLANNER_VIRTUAL_STORE"
+"""Where decisions for a virtual environment are kept, by namespace: an address as of :func:`open_store`."""
 
 
 def open_store(
     address: str,
     *,
-    name: str = DEPLOYMENT,
+    name: str = DEFAULT_NAMESPACE,
     environ: Mapping[str, str] = os.environ,
     where: str = "the address of a store",
 ) -> Store:

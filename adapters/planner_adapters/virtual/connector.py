@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from planner_adapters.config_file import namespace_of
 from planner_adapters.environment import NotScaled, Order, Unobserved
 from planner_adapters.virtual import ledger as ledgers
 from planner_adapters.virtual.address import store_of_environment
-from planner_adapters.virtual.store import DEPLOYMENT, Store, StoreError, read, update
+from planner_adapters.virtual.store import Store, StoreError, read, update
 from planner_core import PlannerConfig, Role, WorkerCounts
 
 TIMEOUT_S = 1_800.0
@@ -29,7 +30,7 @@ def connect(
     gives seconds that go on over restarts of the planner; only the planner reads it.
     """
     if store is None:
-        store = store_of_environment(config.shell.namespace or DEPLOYMENT)
+        store = store_of_environment(namespace_of(config))
     return Virtual(tuple(config.engines), store, timeout_s=timeout_s, clock=clock)
 
 

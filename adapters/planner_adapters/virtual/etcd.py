@@ -14,8 +14,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from planner_adapters.config_file import DEFAULT_NAMESPACE
 from planner_adapters.virtual.extra import require_aiohttp
-from planner_adapters.virtual.store import DEPLOYMENT, Stored, StoreError
+from planner_adapters.virtual.store import Stored, StoreError
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -37,7 +38,7 @@ class EtcdStore:
         self,
         endpoints: Sequence[str],
         *,
-        key: str = f"planner/{DEPLOYMENT}",
+        key: str = f"planner/{DEFAULT_NAMESPACE}",
         username: str | None = None,
         password: str | None = None,
         ssl: tls.SSLContext | None = None,

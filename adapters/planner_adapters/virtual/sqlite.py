@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from planner_adapters.virtual.store import DEPLOYMENT, Stored, StoreError
+from planner_adapters.config_file import DEFAULT_NAMESPACE
+from planner_adapters.virtual.store import Stored, StoreError
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class SqliteStore:
     :class:`StoreError` says what is wrong with the file when it is first used.
     """
 
-    def __init__(self, path: str | Path, *, name: str = DEPLOYMENT) -> None:
+    def __init__(self, path: str | Path, *, name: str = DEFAULT_NAMESPACE) -> None:
         self._path = Path(path)
         self._name = name
         self._lock = threading.Lock()

@@ -16,9 +16,6 @@ import attrs
 from planner_adapters.virtual import ledger as ledgers
 from planner_adapters.virtual.ledger import Ledger
 
-DEPLOYMENT = "dynamo"
-"""The name of a deployment that is given none, as the planner's namespace is."""
-
 
 class StoreError(Exception):
     """A store that can't be read or written now; one line with what and where."""

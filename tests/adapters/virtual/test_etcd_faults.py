@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import subprocess
 import urllib.request
@@ -52,7 +53,7 @@ def test_an_etcd_with_users_is_spoken_to_as_one_and_the_password_shows_nowhere(e
     for role in ("root", "planner"):
         _call(url, "auth/role/add", {"name": role})
         _call(url, "auth/user/grant", {"user": role, "role": role})
-    key = "cGxhbm5lci9kZWNpc2lvbnM="  # planner/decisions
+    key = base64.b64encode(b"planner/dynamo").decode()
     _call(url, "auth/role/grant", {"name": "planner", "perm": {"permType": "READWRITE", "key": key}})
     _call(url, "auth/enable", {})
 
