@@ -24,6 +24,8 @@ KEYS = (
     f"prometheus_endpoint={NOBODY}",
     "live_dashboard_port=0",
     "report_interval_hours=null",
+    "load_adjustment_interval=3600",  # no tick, so that nothing is written while a test looks
+    "throughput_adjustment_interval=7200",
 )
 
 
