@@ -14,16 +14,7 @@ import pytest
 
 from planner_adapters.environment import Unobserved
 from planner_adapters.prometheus import EngineOptions, HttpOptions, Target, pass_source
-from planner_core import (
-    ConfigError,
-    FpmBatch,
-    PlannerConfig,
-    Role,
-    TickInput,
-    WorkerCounts,
-    initial_state,
-    tick,
-)
+from planner_core import ConfigError, FpmBatch, PlannerConfig, Role, WorkerCounts, initial_state
 
 OPTIONS = EngineOptions(http=HttpOptions(timeout_s=0.5, retries=0, max_bytes=1_000_000))
 
@@ -312,7 +303,7 @@ def test_engines_that_show_no_counters_are_never_taken_for_stuck(double: Any) ->
     assert problems == {}
 
 
-def test_one_stuck_queue_entry_does_not_block_scale_down_for_ever(double: Any) -> None:
+def test_one_stuck_queue_entry_does_not_block_scale_down_for_ever(double: Any, ticked: Any) -> None:
     times = [100.0 + 30 * number for number in range(30)]
     idle = {"running": 0, "waiting": 0, "kv": 0.0}
     fleet = Fleet(a=stuck, b=lambda s: vllm(100.0, **idle), c=lambda s: vllm(100.0, **idle))
@@ -323,7 +314,7 @@ def test_one_stuck_queue_entry_does_not_block_scale_down_for_ever(double: Any) -
     state, replicas = initial_state(config, 95.0), [3]
     for now_s, batches in zip(times, found, strict=True):
         counts = {Role.AGG: WorkerCounts(ready=3, expected=3)}
-        decision = tick(TickInput(config=config, state=state, now_s=now_s, workers=counts, fpm=batches))
+        _, decision = ticked(config, now_s, state, workers=counts, fpm=batches)
         state = decision.state
         replicas.append(decision.replicas[Role.AGG])
     assert min(replicas[:20]) >= 3, "until then it may be work"

@@ -12,18 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from planner_adapters.prometheus import MetricsOut, traffic_source
-from planner_core import PlannerConfig, TickInput, WorkerCounts, initial_state, tick
+from planner_core import PlannerConfig, WorkerCounts
 
 
 def test_a_real_prometheus_scrapes_the_planner(
-    prometheus_scraping: Callable[[str], str], promtool: str, bound_s: float
+    prometheus_scraping: Callable[[str], str], promtool: str, bound_s: float, ticked: Any
 ) -> None:
     config = PlannerConfig.from_mapping({"mode": "agg"})
-    inputs = TickInput(
-        config=config, state=initial_state(config, 0.0), now_s=1.0, workers={"agg": WorkerCounts(ready=3)}
-    )
     with MetricsOut(port=0) as metrics:
-        metrics.update(inputs, tick(inputs))
+        metrics.update(*ticked(config, workers={"agg": WorkerCounts(ready=3)}))
         url = prometheus_scraping(
             "scrape_configs: [{job_name: planner, scrape_interval: 1s, scrape_timeout: 1s, "
             f"static_configs: [{{targets: ['127.0.0.1:{metrics.port}']}}]}}]"

@@ -22,16 +22,7 @@ from planner_adapters.prometheus.exported import (
     PER_ENGINE,
     names,
 )
-from planner_core import (
-    Constraint,
-    FpmBatch,
-    PlannerConfig,
-    Role,
-    TickInput,
-    WorkerCounts,
-    initial_state,
-    tick,
-)
+from planner_core import Constraint, FpmBatch, PlannerConfig, Role, WorkerCounts
 
 
 def values(metrics: MetricsOut) -> dict[str, float]:
@@ -41,10 +32,6 @@ def values(metrics: MetricsOut) -> dict[str, float]:
         for family in text_string_to_metric_families(metrics.text())
         for sample in family.samples
     }
-
-
-def inputs_of(config: PlannerConfig, now_s: float = 1.0, **measured: object) -> TickInput:
-    return TickInput(config=config, state=initial_state(config, 0.0), now_s=now_s, **measured)  # type: ignore[arg-type]
 
 
 AGG = PlannerConfig.from_mapping({"mode": "agg"})
@@ -59,19 +46,17 @@ def test_nothing_is_there_before_the_first_tick() -> None:
     assert values(MetricsOut()) == {}
 
 
-def test_what_is_unknown_is_absent_and_never_zero() -> None:
+def test_what_is_unknown_is_absent_and_never_zero(ticked: Any) -> None:
     metrics = MetricsOut()
-    inputs = inputs_of(AGG)
-    metrics.update(inputs, tick(inputs))
+    metrics.update(*ticked(AGG))
     there = {name.partition(" ")[0].removeprefix("dynamo_planner_") for name in values(metrics)}
     assert there <= {"predicted_num_decode_replicas", "load_scaling_decision", "throughput_scaling_decision"}
     assert not any(math.isnan(value) for value in values(metrics).values())
 
 
-def test_the_reason_that_holds_is_one_and_the_others_zero() -> None:
+def test_the_reason_that_holds_is_one_and_the_others_zero(ticked: Any) -> None:
     metrics = MetricsOut()
-    inputs = inputs_of(AGG, workers={"agg": WorkerCounts(ready=1)})
-    metrics.update(inputs, tick(attrs.evolve(inputs, now_s=5.0)))
+    metrics.update(*ticked(AGG, 5.0, workers={"agg": WorkerCounts(ready=1)}))
     name = "dynamo_planner_load_scaling_decision"
     reasons = {key: value for key, value in values(metrics).items() if key.startswith(name)}
     assert sum(reasons.values()) == 1
@@ -98,10 +83,9 @@ def test_the_constraint_that_binds_each_role_is_told(known_run: Callable[..., An
     assert told
 
 
-def test_a_tick_without_a_wish_leaves_the_constraint_and_unknown_replicas_end_it() -> None:
+def test_a_tick_without_a_wish_leaves_the_constraint_and_unknown_replicas_end_it(ticked: Any) -> None:
     metrics = MetricsOut()
-    inputs = inputs_of(AGG, 5.0, workers={"agg": WorkerCounts(ready=1)})
-    decision = tick(inputs)
+    inputs, decision = ticked(AGG, 5.0, workers={"agg": WorkerCounts(ready=1)})
     (why,) = decision.explanations.values()
     for settled, replicas, constraint, expected in (
         (9, 8, Constraint.GPU_BUDGET, {"agg": ["gpu_budget"]}),
@@ -114,39 +98,35 @@ def test_a_tick_without_a_wish_leaves_the_constraint_and_unknown_replicas_end_it
         assert bound(metrics) == expected
 
 
-def test_engines_that_no_longer_report_are_gone() -> None:
+def test_engines_that_no_longer_report_are_gone(ticked: Any) -> None:
     metrics = MetricsOut()
     for workers in (["a", "b"], ["b"]):
         batch = FpmBatch(worker_id=workers, wall_time_s=[0.0] * len(workers), queued_prefill_tokens=7.0)
-        inputs = inputs_of(AGG, fpm={"agg": batch})
-        metrics.update(inputs, tick(inputs))
+        metrics.update(*ticked(AGG, fpm={"agg": batch}))
     queued = [key for key in values(metrics) if "queued_prefill" in key]
     assert queued == ["dynamo_planner_engine_queued_prefill_tokens dp_rank=0 worker_id=b"]
 
 
-def test_hostile_worker_names_stay_inside_their_label() -> None:
+def test_hostile_worker_names_stay_inside_their_label(ticked: Any) -> None:
     metrics, name = MetricsOut(), 'a"} 1\nevil_metric{x="\\'
-    inputs = inputs_of(AGG, fpm={"agg": FpmBatch(worker_id=[name], wall_time_s=[0.0])})
-    metrics.update(inputs, tick(inputs))
+    metrics.update(*ticked(AGG, fpm={"agg": FpmBatch(worker_id=[name], wall_time_s=[0.0])}))
     labels = [s.labels for f in text_string_to_metric_families(metrics.text()) for s in f.samples]
     assert {"worker_id": name, "dp_rank": "0"} in labels
     assert not any(key.startswith("evil") for key in values(metrics))
 
 
-def test_gpu_hours_are_gpus_over_time_also_of_what_starts_and_drains() -> None:
+def test_gpu_hours_are_gpus_over_time_also_of_what_starts_and_drains(ticked: Any) -> None:
     config = PlannerConfig.from_mapping({"mode": "agg", "engines": {"agg": {"num_gpus": 4}}})
     metrics = MetricsOut()
     counts = WorkerCounts(ready=1, starting_ages_s=(5.0,), draining=1)
     for now_s in (0.0, 1800.0, 900.0, 900.0):  # a clock that goes back adds nothing
-        inputs = inputs_of(config, now_s, workers={"agg": counts})
-        metrics.update(inputs, tick(inputs))
+        metrics.update(*ticked(config, now_s, workers={"agg": counts}))
     assert values(metrics)["dynamo_planner_gpu_hours"] == 6.0
 
 
-def test_only_this_machine_is_served_unless_asked() -> None:
+def test_only_this_machine_is_served_unless_asked(ticked: Any) -> None:
     with MetricsOut(port=0) as metrics:
-        inputs = inputs_of(AGG, workers={"agg": WorkerCounts(ready=2)})
-        metrics.update(inputs, tick(inputs))
+        metrics.update(*ticked(AGG, workers={"agg": WorkerCounts(ready=2)}))
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:
             assert b"dynamo_planner_num_decode_replicas 2.0" in answer.read()
         assert metrics.address == "127.0.0.1"
