@@ -1,8 +1,9 @@
-"""The pages in a browser: report, dashboard and comparison, light and dark, wide and narrow."""
+"""The pages in a browser: of each command that makes one, and the dashboard, light and dark, wide and narrow."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="the dashboard is served by aiohttp, which is not installed")
 
+from planner_adapters.cli import main
 from planner_adapters.compare import case_of, compare, write_page
 from planner_adapters.config_file import Settings
 from planner_adapters.dashboard import Dashboard
@@ -31,14 +33,14 @@ DRAWN = "body[data-drawn]:not([data-busy])"
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three policies on a minute of traffic."""
+    """Three policies on five minutes of traffic, in which it comes and goes."""
     settings = Settings(values={"mode": "agg", "optimization_target": "sla", "enable_load_scaling": True})
     deployment = plan_deployment(settings, engine_of(name="llama-3.1-70b-fp8-h100"), startup_s=10.0)
     workload = Workload(
         name="</script><script>alert(1)</script>",
-        arrival_s=np.linspace(0.0, 60.0, 300),
-        input_tokens=np.full(300, 1000),
-        output_tokens=np.full(300, 50),
+        arrival_s=300 * np.linspace(0.0, 1.0, 3000) ** 0.5,
+        input_tokens=np.full(3000, 1000),
+        output_tokens=np.full(3000, 50),
     )
     case = case_of(workload, deployment)
     with ThreadPoolExecutor(1) as executor:
@@ -48,7 +50,41 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["report", "dashboard", "compare"])
+def forecast_page(folder: Path, page: Path) -> list[str]:
+    """Four days, of which some hours aren't known."""
+    hours = np.arange(96)
+    load = 100 + 60 * np.sin(hours * 2 * np.pi / 24) + 10 * np.cos(3 * hours)
+    rows = [f"{1.8e9 + 3600 * hour:.0f},{load[hour]:.1f}" for hour in hours if not 40 <= hour < 46]
+    (folder / "&lt;b&gt;days.csv").write_text("\n".join(["t_s,requests", *rows]))
+    return [
+        "backtest",
+        str(folder / "&lt;b&gt;days.csv"),
+        "--predictors=kalman,constant",
+        f"--plot={page}",
+        "--json",
+    ]
+
+
+def profile_page(folder: Path, page: Path) -> list[str]:
+    """An engine that was measured at three contexts."""
+    batch, context = (grid.ravel() for grid in np.meshgrid([1, 4, 16, 64, 256], [500, 2000, 8000]))
+    engine = {
+        "prefill_isl": [128, 1024, 4096, 16384],
+        "prefill_ttft": [12.0, 25.0, 90.0, 440.0],
+        "prefill_thpt_per_gpu": [10667, 40960, 45511, 37236],
+        "x_kv_usage": list(batch * context / 2.1e6),
+        "y_context_length": context.tolist(),
+        "z_itl": list(6 + 0.05 * batch + 1e-5 * batch * context),
+        "max_kv_tokens": [2_100_000],
+    }
+    (folder / "engine.json").write_text(json.dumps(engine))
+    return ["profile", str(folder / "engine.json"), "--itl-ms=20", f"--plot={page}", "--json"]
+
+
+PLOTS = {"backtest": forecast_page, "profile": profile_page}
+
+
+@pytest.fixture(params=["report", "dashboard", "compare", "backtest", "profile"])
 def opened(
     request: pytest.FixtureRequest,
     noisy_run: Run,
@@ -60,6 +96,9 @@ def opened(
     name, ticks = request.param, list(noisy_run(NUM_TICKS, notes=hostile))
     if name == "compare":
         yield name, request.getfixturevalue("comparison").as_uri()
+    elif name in PLOTS:
+        assert main(PLOTS[name](tmp_path, tmp_path / "page.html")) == 0
+        yield name, (tmp_path / "page.html").as_uri()
     elif name == "report":
         write_report(tmp_path / "report.html", series_of(ticks))
         yield name, (tmp_path / "report.html").as_uri()
@@ -93,7 +132,7 @@ def test_every_page_can_be_read_by_everybody(
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
                 for details in page.locator("details").all():
                     details.evaluate("each => { each.open = true; }")
-                page.wait_for_selector("details td")
+                    details.locator("td").first.wait_for()
                 assert serious_violations(page) == []
                 assert said == []
 

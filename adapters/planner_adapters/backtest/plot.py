@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,15 @@ import numpy.typing as npt
 
 from planner_adapters.backtest.evaluation import Forecasts
 from planner_adapters.backtest.series import Series
-from planner_core import MissingExtraError
+from planner_adapters.report.figures_page import COLOURS, numbers, place_of, write_figures
 
 Floats = npt.NDArray[np.float64]
 
 MOST_BYTES = 1_000_000
-"""Of numbers in a page, beside the 4.8 MB of plotly itself."""
+"""Of numbers in a page, beside the 1.2 MB of plotly itself."""
 BYTES = 2 * 4 * 4 / 3
 """Of a point: x and y, as base64 of float32."""
-TRUTH, COLOURS = "#555555", ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999933")
-"""Okabe and Ito's palette, which colour-blind people can tell apart."""
-
-
-def plotly() -> ModuleType:
-    """The guest that draws; :class:`~planner_core.MissingExtraError` with the pip command if it isn't there."""
-    try:
-        import plotly.graph_objects
-    except ImportError:
-        raise MissingExtraError("a plot needs plotly: pip install 'planner-core[report]'") from None
-    return plotly.graph_objects  # type: ignore[no-any-return]
+TRUTH, PALE = "--text", "@2e"
 
 
 def write_plot(
@@ -47,41 +36,46 @@ def write_plot(
     """Draws the truth and, at their first horizon, the forecasts with their 90 % intervals.
 
     ``shown`` are drawn at once (by default all), the others after a click into the legend. Of a series too long for a
-    page of 6 MB, real points are drawn: the highest and the lowest truth of each stretch, and all forecasts there.
+    page of 3 MB, real points are drawn: the highest and the lowest truth of each stretch, and all forecasts there.
     """
-    go = plotly()
     num_stretches = int(MOST_BYTES / BYTES / (3 * len(forecasts) + 1) / 2)
     kept = _kept(series.values, num_stretches)
-    hours = _short(kept * series.interval_s / 3600)
-    figure = go.Figure()
-    figure.add_scatter(
-        x=hours, y=_short(series.values[kept]), name="truth", line={"color": TRUTH, "width": 1}
-    )
+    hours = numbers(kept * series.interval_s / 3600)
+
+    def line(values: Floats, colour: str, **more: Any) -> dict[str, Any]:
+        usual = {"mode": "lines", "line": {"color": colour, "width": 1.5}}
+        return {"x": hours, "y": numbers(values[kept]), **usual, **more}
+
+    data = [line(series.values, TRUTH, name="truth")]
     for (name, made), colour in zip(forecasts.items(), cycle(COLOURS), strict=False):
         low, high = made.interval_90()
-        visible = True if not shown or name in shown else "legendonly"
-        usual = {"x": hours, "legendgroup": name, "visible": visible, "mode": "lines"}
-        edge = usual | {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-        figure.add_scatter(y=_short(low[0][kept]), **edge)
-        figure.add_scatter(y=_short(high[0][kept]), fill="tonexty", fillcolor=_pale(colour), **edge)
-        figure.add_scatter(
-            y=_short(made.mean[0][kept]), name=name, line={"color": colour, "width": 1.5}, **usual
-        )
+        of_it = {"legendgroup": name, "visible": True if not shown or name in shown else "legendonly"}
+        edge = {**of_it, "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+        data.append(line(low[0], colour, **edge))
+        data.append(line(high[0], colour, fill="tonexty", fillcolor=colour + PALE, **edge))
+        data.append(line(made.mean[0], colour, name=name, **of_it))
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": _since(series)}},
+        "yaxis": {"title": {"text": f"per {series.interval_s:g} s"}, "rangemode": "tozero"},
+        "hovermode": "x unified",
+    }
     if warmup:
-        end = warmup * len(series) * series.interval_s / 3600
-        figure.add_vrect(0, end, fillcolor="#000000", opacity=0.05, line_width=0, annotation_text="warm-up")
-    subtitle = "bands: the 90 % intervals"
+        layout |= _shaded(warmup * len(series) * series.interval_s / 3600)
+    caption = "Bands: the 90 % intervals. A click into the legend shows a predictor or hides it."
     if len(kept) < len(series):
-        subtitle += f"; {len(kept):,} of {len(series):,} points: the highest and lowest of {num_stretches:,} stretches"
-    figure.update_layout(
-        title={"text": title, "subtitle": {"text": subtitle}},
-        xaxis_title=_since(series),
-        yaxis={"title": f"per {series.interval_s:g} s", "rangemode": "tozero"},
-        hovermode="x unified",
-        template="plotly_white",
-    )
-    page: str = figure.to_html(include_plotlyjs=True, full_html=True)
-    Path(path).write_text(page, encoding="utf-8")
+        caption += f" {len(kept):,} of {len(series):,} points: the highest and lowest of {num_stretches:,} stretches."
+    place = place_of("forecast", title, caption)
+    write_figures(path, {"forecast": {"data": data, "layout": layout}}, title="planner backtest", body=place)
+
+
+def _shaded(end: float) -> dict[str, Any]:
+    """The warm-up, which isn't scored."""
+    box = {"type": "rect", "xref": "x", "x0": 0, "x1": end, "yref": "paper", "y0": 0, "y1": 1}
+    words = {"text": "warm-up", "x": 0, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "top"}
+    return {
+        "shapes": [{**box, "fillcolor": "--grey@1f", "line": {"width": 0}, "layer": "below"}],
+        "annotations": [{**words, "showarrow": False, "font": {"color": "--faint"}}],
+    }
 
 
 def _kept(values: Floats, num_stretches: int) -> npt.NDArray[np.int_]:
@@ -103,13 +97,3 @@ def _since(series: Series) -> str:
     if series.start_s < 1e8:
         return "hours"
     return f"hours since {datetime.fromtimestamp(series.start_s, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _short(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Half the bytes, and more digits than a screen shows."""
-    return values.astype(np.float32)
-
-
-def _pale(colour: str) -> str:
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"

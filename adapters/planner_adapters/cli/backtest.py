@@ -11,16 +11,15 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from planner_adapters.backtest.evaluation import BacktestRow, Forecasts, check_warmup, compare, roll
-from planner_adapters.backtest.plot import plotly, write_plot
+from planner_adapters.backtest.plot import write_plot
 from planner_adapters.backtest.reading import load_series
 from planner_adapters.backtest.series import Series, SeriesError
-from planner_adapters.cli.terminal import print_table, progress
+from planner_adapters.cli.terminal import page_file, print_table, progress
 from planner_core.predictors import BY_NAME, Log1p, Predictor
 
 HELP = "compare the predictors on a series: errors, intervals and time"
@@ -71,14 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--log1p", action="store_true", help="let the predictors see log(1 + value)")
     add("--json", action="store_true", help="print one JSON list")
-    add("--plot", metavar="FILE.html", help="draw forecasts and truth")
+    add("--plot", type=page_file, metavar="FILE.html", help="draw forecasts and truth")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Forecasts, compares and prints."""
     check_warmup(arguments.warmup)
-    if arguments.plot:
-        _check_plot(Path(arguments.plot))
     predictors = {name: _predictor(name, log1p=arguments.log1p) for name in arguments.predictors}
     series = load_series(
         arguments.series,
@@ -148,13 +145,6 @@ def _predictor(name: str, *, log1p: bool) -> Predictor[Any]:
 
 def _move(show: Callable[[float], None], done: int, step: int) -> None:
     show(done + step + 1)
-
-
-def _check_plot(path: Path) -> None:
-    """What can be wrong with a plot is said before the work, not after it."""
-    plotly()
-    if path.is_dir() or not path.parent.is_dir():
-        raise SeriesError(f"{path}: can't be written; name a file in a folder that is there")
 
 
 def _print(series: Series, rows: Sequence[BacktestRow], *, log1p: bool) -> None:

@@ -13,11 +13,10 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from planner_adapters.cli.replay import add_deployment_arguments, settings_of
-from planner_adapters.cli.terminal import print_table, progress
+from planner_adapters.cli.terminal import page_file, print_table, progress
 from planner_adapters.compare import Case, Outcome, case_of, compare, write_page
 from planner_adapters.compare.case import WINDOW_S
 from planner_adapters.compare.page import describe
@@ -57,13 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=_workers, metavar="N", help="processes; 1: none but this one (default: one per CPU)"
     )
     add("--json", action="store_true", help="print one JSON list")
-    add("--html", metavar="FILE", help="write a page with plots")
+    add("--html", type=page_file, metavar="FILE", help="write a page with plots")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compares and prints."""
-    if arguments.html:
-        _check_page(Path(arguments.html))
     cases = _cases(arguments)
     with (
         progress(f"compare {', '.join(case.name for case in cases)}", 1.0, shown=not arguments.json) as show,
@@ -185,12 +182,6 @@ def _workers(text: str) -> int:
     if workers < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
     return workers
-
-
-def _check_page(path: Path) -> None:
-    """What can be wrong with a page is said before the work, not after it."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise WorkloadError(f"{path}: can't be written; name a file in a folder that is there")
 
 
 def _print(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 
 import attrs
 
-from planner_adapters.backtest.plot import plotly
-from planner_adapters.cli.terminal import print_table
-from planner_adapters.dynamo.passes import SUFFIXES, PassesError, load_passes
+from planner_adapters.cli.terminal import page_file, print_table
+from planner_adapters.dynamo.passes import SUFFIXES, load_passes
 from planner_adapters.dynamo.profiles import load_profile
 from planner_adapters.profile.capacity import RoleCapacity, capacities
 from planner_adapters.profile.fits import Fit, fit_passes, fit_profile
@@ -50,17 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-num-seqs", type=_count, default=256, metavar="N", help="requests in a pass (default: 256)")
     add("--max-num-batched-tokens", type=_count, default=8192, metavar="N", help="in a pass (default: 8192)")
     add("--json", action="store_true", help="print one JSON object")
-    add("--plot", metavar="FILE.html", help="draw points, curves and capacity")
+    add("--plot", type=page_file, metavar="FILE.html", help="draw points, curves and capacity")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Reads, fits and prints."""
     path = Path(arguments.path)
-    if arguments.plot:
-        plotly()
-        target = Path(arguments.plot)
-        if target.is_dir() or not target.parent.is_dir():
-            raise PassesError(f"{target}: can't be written; name a file in a folder that is there")
     profile = None if _holds_passes(path) else load_profile(path)
     fits, fitted = fit_passes(load_passes(path)) if profile is None else fit_profile(profile)
     spec = EngineSpec(

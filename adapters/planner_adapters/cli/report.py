@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from planner_adapters.cli.terminal import progress
+from planner_adapters.cli.terminal import page_file, progress
 from planner_adapters.journal import JournalError
 from planner_adapters.report import SeriesBuilder, skim_journal, write_report
 
@@ -16,7 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``planner report``."""
     add = parser.add_argument
     add("journal", metavar="JOURNAL", help="as written by planner run or replay with --journal")
-    add("-o", "--output", metavar="FILE", default="report.html", help="the page (default: %(default)s)")
+    add(
+        "-o",
+        "--output",
+        type=page_file,
+        metavar="FILE",
+        default="report.html",
+        help="the page (default: %(default)s)",
+    )
     add("--title", default="Planner report", help="its heading (default: %(default)s)")
     add(
         "--from",
@@ -42,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.journal}: has no tick{f' in that time; it holds {read:,}' if read else ''}"
         )
     write_report(arguments.output, builder.series(), title=arguments.title)
-    size = Path(arguments.output).stat().st_size
+    size = arguments.output.stat().st_size
     ticks = builder.totals()["ticks"]
     print(f"{arguments.output}: {ticks:,.0f} ticks, {size / 1e6:.1f} MB")  # noqa: T201
     return 0

@@ -1,10 +1,12 @@
-"""What people see: a table on stdout, a progress bar on stderr where somebody is looking."""
+"""What people see: a table on stdout, a progress bar on stderr where somebody is looking, a page in a file."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from planner_core import MissingExtraError
 
@@ -48,6 +50,14 @@ def progress(what: str, total: float, *, shown: bool = True) -> Iterator[Callabl
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=min(done, total))
+
+
+def page_file(text: str) -> Path:
+    """An argument that names the file of a page: what can be wrong with it is said before the work, not after it."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: can't be written; name a file in a folder that is there")
+    return path
 
 
 @contextmanager

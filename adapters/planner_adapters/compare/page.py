@@ -6,35 +6,25 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import cycle
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from planner_adapters.compare.case import Case
 from planner_adapters.compare.outcome import Outcome, front
 from planner_adapters.compare.policies import ORACLE, PLANNER, all_policies
-from planner_adapters.compare.table import HEADER, cells, notes, shown
-from planner_adapters.report.page import alone, part, plotly_js
-
-Figure: TypeAlias = dict[str, Any]
-"""``data`` and ``layout`` as plotly.js takes them; a colour may be a name of the style sheet, such as ``--blue``."""
+from planner_adapters.compare.table import HEADER, cells, notes, oracle_gpu_hours, shown
+from planner_adapters.report.figures_page import COLOURS, Figure, numbers, place_of, write_figures
 
 TICKS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
 LEAST_MISSED = 1e-4
 """Share of missed requests below which points lie on the upper edge: the axis is logarithmic."""
-LOAD_STEPS = 240
+LOAD_STEPS, LOAD_STEP_S = 240, 5.0
+"""Most steps in which the load is drawn, and how long each is at least."""
 WIDTH = 2.0
 """Of the plot, in GPU-hours of the run with the highest attainment."""
-COLOURS = ("--blue", "--red", "--green", "--pink", "--orange", "--olive", "--grey", "--text")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "x", "cross")
 """Beside the colours, for who can't tell these apart."""
-STYLE = """
-:root { --olive: #77721a; --load: rgba(107, 113, 120, .25); }
-@media (prefers-color-scheme: dark) { :root { --olive: #c9c254; --load: rgba(154, 161, 169, .25); } }
-.chart { height: 30rem; }
-.chart.timeline { height: 24rem; }
-"""
 
 
 def write_page(path: str | Path, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> None:
@@ -46,10 +36,7 @@ def write_page(path: str | Path, cases: Sequence[Case], outcomes: Sequence[Outco
         ids = f"pareto-{number}", f"timeline-{number}"
         figures |= dict(zip(ids, (_pareto(mine), _timeline(case, mine)), strict=True))
         sections.append(_section(case, mine, *ids))
-    body = "<header>\n<h1>planner compare</h1>\n</header>\n<main>\n" + "\n".join(sections) + "\n</main>\n"
-    draw = part("compare.js", of="planner_adapters.compare")
-    html = alone(title="planner compare", body=body, data=figures, scripts=(plotly_js(), draw), style=STYLE)
-    Path(path).write_text(html, encoding="utf-8")
+    write_figures(path, figures, title="planner compare", body="\n".join(sections))
 
 
 def describe(case: Case) -> str:
@@ -66,17 +53,17 @@ def _section(case: Case, outcomes: Sequence[Outcome], pareto: str, timeline: str
     said = "".join(f"<p>{escape(note)}</p>\n" for note in notes(outcomes))
     return (
         f"<section>\n<h2>{escape(case.name)}</h2>\n<p>{escape(describe(case))}</p>\n"
-        + _figure(
+        + place_of(
             pareto,
             "Attainment against GPU-hours",
             "Up and left is better. Lines: what is worth having of each policy; stars: its usual parameters. "
             "A double click shows everything.",
         )
-        + _figure(
+        + place_of(
             timeline,
             "Replicas over the load",
             "Starting and draining ones count. A click into the legend shows a policy or hides it.",
-            "timeline",
+            "middle",
         )
         + said
         + _table(outcomes)
@@ -84,19 +71,15 @@ def _section(case: Case, outcomes: Sequence[Outcome], pareto: str, timeline: str
     )
 
 
-def _figure(name: str, title: str, caption: str, kind: str = "") -> str:
-    return (
-        f'<h3 id="{name}-title">{title}</h3>\n<figure><div class="chart {kind}" id="{name}" role="img" '
-        f'aria-labelledby="{name}-title"></div>\n<figcaption>{caption}</figcaption></figure>\n'
-    )
-
-
 def _table(outcomes: Sequence[Outcome]) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEADER)
     kinds = ("", "", *(' class="number"' for _ in HEADER[2:]))
+    least = oracle_gpu_hours(outcomes)
     rows = "".join(
         "<tr>"
-        + "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, cells(outcome), strict=True))
+        + "".join(
+            f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, cells(outcome, least), strict=True)
+        )
         + "</tr>\n"
         for outcome in outcomes
     )
@@ -112,7 +95,7 @@ def _styles() -> dict[str, tuple[str, str]]:
 
 
 def _pareto(outcomes: Sequence[Outcome]) -> Figure:
-    data = [trace for policy in _styles() for trace in _front(policy, outcomes)]
+    data: list[dict[str, Any]] = []
     bounds = [outcome for outcome in outcomes if outcome.figures.get("lower_bound_gpu_hours")]
     if bounds:
         bound = {
@@ -122,6 +105,8 @@ def _pareto(outcomes: Sequence[Outcome]) -> Figure:
         data.append(
             {**bound, "name": "lower bound", "mode": "lines", "line": {"color": "--faint", "dash": "dot"}}
         )
+    for policy in reversed(_styles()):  # the planner last, above others of the same figures
+        data += _front(policy, outcomes)
     return {
         "data": data,
         "layout": {
@@ -133,6 +118,7 @@ def _pareto(outcomes: Sequence[Outcome]) -> Figure:
                 "tickvals": [1 - share for share in TICKS],
                 "ticktext": [f"{share:.4g}" for share in TICKS],
             },
+            "legend": {"traceorder": "reversed"},
             "hovermode": "closest",
         },
     }
@@ -181,19 +167,20 @@ def _missed(attainment: float) -> float:
 
 def _timeline(case: Case, outcomes: Sequence[Outcome]) -> Figure:
     arrival_s = case.workload.arrival_s
-    edges = np.linspace(0, max(float(arrival_s[-1]), 1.0), LOAD_STEPS + 1)
+    end_s = max(float(arrival_s[-1]), LOAD_STEP_S)
+    edges = np.linspace(0, end_s, min(LOAD_STEPS, int(end_s / LOAD_STEP_S)) + 1)
     load = np.histogram(arrival_s, edges)[0] / np.diff(edges)
-    unit, unit_s = ("hours", 3600) if edges[-1] > 7200 else ("minutes", 60)
+    unit, unit_s = ("hours", 3600) if end_s > 7200 else ("minutes", 60)
     data: list[dict[str, Any]] = [
         {
-            "x": _short(edges[:-1] / unit_s),
-            "y": _short(load),
+            "x": numbers(edges[:-1] / unit_s),
+            "y": numbers(load),
             "name": "requests/s",
             "yaxis": "y2",
             "mode": "lines",
             "line": {"color": "--grey", "width": 0, "shape": "hv"},
             "fill": "tozeroy",
-            "fillcolor": "--load",
+            "fillcolor": "--grey@40",
         }
     ]
     for outcome in outcomes:
@@ -202,26 +189,23 @@ def _timeline(case: Case, outcomes: Sequence[Outcome]) -> Figure:
             at_s, replicas = outcome.steps
             data.append(
                 {
-                    "x": _short(at_s / unit_s),
-                    "y": _short(replicas),
+                    "x": numbers(at_s / unit_s),
+                    "y": numbers(replicas),
                     "name": f"{candidate.policy} {shown(candidate.params)}",
                     "mode": "lines",
                     "line": {"color": _styles()[candidate.policy][0], "shape": "hv", "width": 1.6},
                     "visible": True if candidate.policy in (PLANNER, ORACLE) else "legendonly",
                 }
             )
+    drawn = [outcome.steps[1].max() for outcome in outcomes if outcome.candidate.is_default]
+    whole = {"dtick": 1} if max(drawn, default=0) <= 5 else {}
     second = {"side": "right", "overlaying": "y", "showgrid": False, "tickmode": "auto"}
     return {
         "data": data,
         "layout": {
             "xaxis": {"title": {"text": unit}},
-            "yaxis": {"title": {"text": "replicas"}, "rangemode": "tozero"},
+            "yaxis": {"title": {"text": "replicas"}, "rangemode": "tozero", **whole},
             "yaxis2": {"title": {"text": "requests/s"}, "rangemode": "tozero", **second},
             "hovermode": "x unified",
         },
     }
-
-
-def _short(values: npt.NDArray[Any]) -> list[float]:
-    """More digits than a screen shows, in few letters."""
-    return [float(f"{value:.6g}") for value in values]

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from planner_adapters.backtest.plot import COLOURS, plotly
 from planner_adapters.profile.capacity import RoleCapacity
 from planner_adapters.profile.fits import FittedRole
+from planner_adapters.report.figures_page import COLOURS, Figure, numbers, place_of, write_figures
 from planner_core import SlaTargets
 from planner_core.maths.sla import capacity
 from planner_core.perf import BatchLoad, Profiled
 
+MULTIPLES = (0.25, 0.5, 1, 2, 4)
+"""Of the SLA, on the axis over which the capacity is drawn."""
 PROMISES = 41
-"""Between a quarter of the SLA and four times as much, for which the capacity is drawn."""
+"""Between them, for which it is found."""
 MOST_PASSES = 4000
 """Drawn of a file; of more, every so many-th."""
 BEYOND = 1.5
 """Curves run on to this many times what was profiled, so that the extrapolation is seen."""
+POINTS_AND_CURVES = "Points: measured. Lines: the model, which runs on beyond them."
 
 
 def write_plot(
@@ -34,108 +38,100 @@ def write_plot(
     fitted: Sequence[FittedRole] = (),
 ) -> None:
     """Draws a profile with the model's curves, or the passes of ``fitted`` against their estimates; and capacity."""
-    plotly()
-    from plotly.subplots import make_subplots
+    figures: dict[str, Figure] = {}
+    places = []
 
-    left = ("prefill: TTFT over prompt tokens", "decode: ITL over requests") if profile else ("passes",)
-    figure = make_subplots(rows=1, cols=len(left) + 1, subplot_titles=(*left, "capacity of one engine"))
+    def add(name: str, words: str, caption: str, figure: Figure, width: str = "") -> None:
+        figures[name] = figure
+        places.append(f'<section class="{width}">{place_of(name, words, caption, "middle")}</section>')
+
     if profile is not None:
-        _draw_prefill(figure, profile)
-        _draw_decode(figure, profile)
+        add("prefill", "Prefill: TTFT over prompt tokens", POINTS_AND_CURVES, _prefill(profile))
+        add("decode", "Decode: ITL over requests", POINTS_AND_CURVES, _decode(profile))
     else:
-        _draw_passes(figure, fitted)
-    _draw_capacity(figure, capacities, sla, column=len(left) + 1)
-    figure.update_layout(title=title, template="plotly_white", hovermode="closest")
-    page: str = figure.to_html(include_plotlyjs=True, full_html=True)
-    Path(path).write_text(page, encoding="utf-8")
+        add(
+            "passes",
+            "Passes: estimated over measured",
+            "On the diagonal, the model is right.",
+            _passes(fitted),
+        )
+    marks = "Diamonds: with the SLA as it is. A line ends where even a lone request misses it."
+    add("capacity", "Capacity of one engine", marks, _capacity(capacities, sla), "wide" if profile else "")
+    body = f'<p>{escape(title)}</p>\n<div id="charts">{"".join(places)}</div>'
+    write_figures(path, figures, title="planner profile", body=body)
 
 
-def _draw_prefill(figure: Any, profile: Profiled) -> None:
+def _prefill(profile: Profiled) -> Figure:
     isl = profile.prefill_isl_tokens
     tokens = np.geomspace(isl[0], BEYOND * isl[-1], 200)
     estimate = profile.iteration_s((), BatchLoad(prefill_tokens=tokens, prefill_pairs=tokens**2 / 2))
-    usual = {"legendgroup": "prefill", "marker": {"color": COLOURS[0]}, "line": {"color": COLOURS[0]}}
-    figure.add_scatter(
-        x=isl, y=profile.prefill_ttft_ms, mode="markers", name="prefill, measured", row=1, col=1, **usual
-    )
-    figure.add_scatter(
-        x=tokens, y=np.asarray(estimate.mean_s) * 1e3, mode="lines", name="model", row=1, col=1, **usual
-    )
-    figure.update_xaxes(type="log", title="prompt tokens", row=1, col=1)
-    figure.update_yaxes(type="log", title="ms", row=1, col=1)
+    data = [
+        _points("measured", isl, profile.prefill_ttft_ms, COLOURS[0]),
+        _line("model", tokens, np.asarray(estimate.mean_s) * 1e3, COLOURS[0]),
+    ]
+    return {"data": data, "layout": _axes(_log("prompt tokens"), _log("ms"))}
 
 
-def _draw_decode(figure: Any, profile: Profiled) -> None:
+def _decode(profile: Profiled) -> Figure:
+    data = []
     for length, colour in zip(np.unique(profile.decode_context_tokens), cycle(COLOURS), strict=False):
         rows = profile.decode_context_tokens == length
         requests = profile.decode_kv_tokens[rows] / length
         batch = np.geomspace(requests.min(), BEYOND * requests.max(), 100)
         estimate = profile.iteration_s((), BatchLoad(num_decode=batch, decode_kv_tokens=batch * length))
-        usual = {"legendgroup": f"{length:g}", "marker": {"color": colour}, "line": {"color": colour}}
-        figure.add_scatter(
-            x=requests,
-            y=profile.decode_itl_ms[rows],
-            mode="markers",
-            name=f"context {length:,.0f}",
-            row=1,
-            col=2,
-            **usual,
-        )
-        figure.add_scatter(
-            x=batch,
-            y=np.asarray(estimate.mean_s) * 1e3,
-            mode="lines",
-            showlegend=False,
-            row=1,
-            col=2,
-            **usual,
-        )
-    figure.update_xaxes(type="log", title="requests", row=1, col=2)
-    figure.update_yaxes(type="log", title="ms", row=1, col=2)
+        name = f"context {length:,.0f}"
+        curve = _line(name, batch, np.asarray(estimate.mean_s) * 1e3, colour)
+        data += [
+            {**_points(name, requests, profile.decode_itl_ms[rows], colour), "legendgroup": name},
+            {**curve, "legendgroup": name, "showlegend": False},
+        ]
+    return {"data": data, "layout": _axes(_log("requests"), _log("ms"))}
 
 
-def _draw_passes(figure: Any, fitted: Sequence[FittedRole]) -> None:
+def _passes(fitted: Sequence[FittedRole]) -> Figure:
+    data = []
     for each, colour in zip(fitted, cycle(COLOURS), strict=False):
         if each.measured_s is None or each.estimated_s is None:
             continue
         step = slice(None, None, 1 + len(each.measured_s) // MOST_PASSES)
-        figure.add_scatter(
-            x=np.asarray(each.measured_s)[step] * 1e3,
-            y=np.asarray(each.estimated_s)[step] * 1e3,
-            mode="markers",
-            name=str(each.role),
-            marker={"color": colour, "size": 4},
-            row=1,
-            col=1,
+        measured_ms, estimated_ms = (
+            1e3 * np.asarray(each_s)[step] for each_s in (each.measured_s, each.estimated_s)
         )
-    figure.update_xaxes(type="log", title="measured, ms", row=1, col=1)
-    figure.update_yaxes(type="log", title="estimated, ms", row=1, col=1)
+        data.append(_points(str(each.role), measured_ms, estimated_ms, colour, size=4))
+    return {"data": data, "layout": _axes(_log("measured, ms"), _log("estimated, ms"))}
 
 
-def _draw_capacity(figure: Any, capacities: Sequence[RoleCapacity], sla: SlaTargets, column: int) -> None:
+def _capacity(capacities: Sequence[RoleCapacity], sla: SlaTargets) -> Figure:
     """Requests per second over how many times the SLA is promised, and a mark where it is what it is."""
-    looser = np.geomspace(1 / 4, 4, PROMISES)
+    data = []
+    looser = np.geomspace(MULTIPLES[0], MULTIPLES[-1], PROMISES)
     for each, colour in zip(capacities, cycle(COLOURS), strict=False):
         found = [capacity(each.curve, sla.ttft_ms * times, sla.itl_ms * times) for times in looser]
-        usual = {"row": 1, "col": column, "legendgroup": f"capacity {each.role}"}
-        figure.add_scatter(
-            x=looser,
-            y=[None if other.unreachable else other.rps for other in found],
-            text=[f"bound by {other.binding}" for other in found],
-            name=f"{each.role}: capacity",
-            mode="lines",
-            line={"color": colour},
-            **usual,
-        )
+        rps = [np.nan if other.unreachable or other.rps is None else other.rps for other in found]
+        bound = [f"bound by {other.binding}" for other in found]
+        name = str(each.role) if each.found.rps is None else f"{each.role}: {each.found.rps:.3g} requests/s"
+        data.append({**_line(name, looser, rps, colour), "text": bound, "legendgroup": each.role})
         if each.found.rps is not None:
-            figure.add_scatter(
-                x=[1.0],
-                y=[each.found.rps],
-                name=f"{each.role}: {each.found.rps:.3g} requests/s",
-                mode="markers",
-                marker={"color": colour, "size": 11, "symbol": "diamond"},
-                **usual,
-            )
+            mark = _points(name, [1.0], [each.found.rps], colour, size=11, symbol="diamond")
+            data.append({**mark, "legendgroup": each.role, "showlegend": False})
     targets = f"TTFT and ITL, as multiples of {sla.ttft_ms:g} and {sla.itl_ms:g} ms"
-    figure.update_xaxes(type="log", title=targets, row=1, col=column)
-    figure.update_yaxes(title="requests/s", rangemode="tozero", row=1, col=column)
+    rate = {"title": {"text": "requests/s"}, "rangemode": "tozero"}
+    ticks = {"tickvals": MULTIPLES, "ticktext": [f"{times:g}" for times in MULTIPLES]}
+    return {"data": data, "layout": _axes(_log(targets) | ticks, rate)}
+
+
+def _points(name: str, x: Any, y: Any, colour: str, **marker: Any) -> dict[str, Any]:
+    shape = {"color": colour, "size": 7, **marker}
+    return {"name": name, "x": numbers(x), "y": numbers(y), "mode": "markers", "marker": shape}
+
+
+def _line(name: str, x: Any, y: Any, colour: str) -> dict[str, Any]:
+    return {"name": name, "x": numbers(x), "y": numbers(y), "mode": "lines", "line": {"color": colour}}
+
+
+def _log(title: str) -> dict[str, Any]:
+    return {"type": "log", "dtick": "D2", "title": {"text": title}}
+
+
+def _axes(x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
+    return {"xaxis": x, "yaxis": y, "hovermode": "closest"}

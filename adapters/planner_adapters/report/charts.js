@@ -10,7 +10,7 @@ const charts = (() => {
   const line = (name, curve, colour, dash = "solid", width = 1.6) => ({name, curve, colour, dash, width});
 
   const byRole = (curve, without) => told.facts.roles.filter(role => role !== without).map(role =>
-    line(role, `${role}.${curve}`, role === "decode" ? "orange" : "blue"));
+    line(role, `${role}.${curve}`, ...role === "decode" ? ["orange", "dash"] : ["blue"]));
 
   const definitions = () => [
     {id: "decisions", title: "Decisions", isTimeline: true},
@@ -141,8 +141,8 @@ const charts = (() => {
     const row = rowOf(change), width = (range[1] - range[0]) / pixels * 1.5 * TRIANGLE;  // with its edge
     const cell = i => Math.floor((ms(change.at[i]) - range[0]) / width);
     const places = [...change.at.keys()].filter(i => !i || cell(i) !== cell(i - 1));
-    return {x: places.map(i => ms(change.at[i])), y: places.map(() => row), mode: "markers", marker: {symbol: `triangle-${change.way}`, size: TRIANGLE,
-        color: css("page"), line: {color: css("text"), width: 1.4}}};
+    return {x: places.map(i => ms(change.at[i])), y: places.map(() => row), mode: "markers", cliponaxis: false,
+      marker: {symbol: `triangle-${change.way}`, size: TRIANGLE, color: css("page"), line: {color: css("text"), width: 1.4}}};
   }
 
   function traces(chart, range, pixels, height) {
@@ -152,6 +152,12 @@ const charts = (() => {
   }
 
   // Axes and the rest
+
+  // Few things are counted by whole numbers.
+  function whole(chart) {
+    const highest = Math.max(...known(chart).map(each => run.extremes(run.curve(each.curve), -Infinity, Infinity, NaN).high));
+    return chart.step && highest <= 5 ? {dtick: 1} : {};
+  }
 
   function layout(chart, range, revision) {
     const axis = {gridcolor: css("line"), linecolor: css("line"), zeroline: false, automargin: true};
@@ -171,7 +177,7 @@ const charts = (() => {
         tickformatstops: [...formats, day], hoverformat: isReal ? "%Y-%m-%d %H:%M:%S" : "day %-j %H:%M:%S"},
       yaxis: chart.isTimeline ? {...axis, range: [told.lanes.length - .5, -.5], fixedrange: true, showgrid: false,
         tickvals: [...told.lanes.keys()], ticktext: told.lanes.map(lane => laneName(lane).replace(" ", isNarrow() ? "<br>" : " "))} :
-        {...axis, rangemode: "tozero", title: {text: chart.unit, standoff: 6}},
+        {...axis, ...whole(chart), rangemode: "tozero", separatethousands: true, title: {text: chart.unit, standoff: 6}},
     };
   }
 

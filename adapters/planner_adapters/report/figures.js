@@ -2,12 +2,13 @@
 // Draws the figures of the page in the colours of its style sheet, and again when these change.
 (() => {
   const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const coloured = value => value.replace(/^(--[a-z]+)@?([\da-f]{2})?$/, (_, name, opacity = "") => css(name) + opacity);
   const coarse = matchMedia("(pointer: coarse)");
 
   function draw() {
     const text = document.getElementById("data").textContent;
-    const figures = JSON.parse(text, (_, value) => typeof value === "string" && /^--\w+$/.test(value) ? css(value) : value);
-    const axis = {gridcolor: css("--line"), linecolor: css("--line"), zeroline: false, automargin: true};
+    const figures = JSON.parse(text, (_, value) => typeof value === "string" ? coloured(value) : value);
+    const axis = {gridcolor: css("--line"), linecolor: css("--line"), zeroline: false, automargin: true, separatethousands: true};
     for (const [id, {data, layout}] of Object.entries(figures)) {
       for (const name of Object.keys(layout).filter(each => each.includes("axis"))) Object.assign(layout[name], {...axis, ...layout[name]});
       Plotly.react(id, data, {
@@ -15,7 +16,7 @@
         font: {color: css("--text"), size: 12, family: "system-ui, sans-serif"},
         hoverlabel: {bgcolor: css("--raised"), bordercolor: css("--line"), font: {color: css("--text")}, align: "left"},
         margin: {l: 48, r: 16, t: 8, b: 40}, dragmode: coarse.matches ? false : "zoom",
-        legend: {orientation: "h", x: 0, y: 1.02, yanchor: "bottom"}, ...layout,
+        ...layout, legend: {orientation: "h", x: 0, y: 1.02, yanchor: "bottom", ...layout.legend},
       }, {responsive: true, displayModeBar: false, doubleClick: "autosize"});
     }
     document.body.dataset.drawn = "yes";

@@ -42,12 +42,12 @@ def html_of(series: Series, *, title: str = "Planner report") -> str:
     return alone(title=title, body=body, data=data_of(series), scripts=(plotly_js(), page_js(), begin))
 
 
-def alone(*, title: str, body: str, data: Any, scripts: Sequence[str], style: str = "") -> str:
+def alone(*, title: str, body: str, data: Any, scripts: Sequence[str]) -> str:
     """A page that opens without a network. ``body`` is HTML; ``data`` is JSON in the element ``data``."""
     allowed = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}; script-src {allowed}">\n'
-        f"<style>{part('page.css')}{style}</style>"
+        f"<style>{part('page.css')}</style>"
     )
     inline = "\n".join(f"<script>{script}</script>" for script in scripts)
     element = f'<script type="application/json" id="data">{in_script(data)}</script>'
@@ -207,10 +207,11 @@ def times(totals: Mapping[str, float]) -> list[tuple[str, str, str, str, float]]
 
 
 def _packed(curve: Curve, start_s: float) -> dict[str, str]:
-    return {"at": _base64(curve.at_s - start_s), "values": _base64(curve.values)}
+    return {"at": base64_of(curve.at_s - start_s), "values": base64_of(curve.values)}
 
 
-def _base64(values: Any) -> str:
+def base64_of(values: Any) -> str:
+    """Numbers as little-endian float32."""
     return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode()
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("aiohttp", reason="needs the extra: pip install 'planner-core[dashboard]'")
-pytest.importorskip("plotly", reason="needs the extra: pip install 'planner-core[report]'")
 
 import aiohttp
 
