@@ -92,6 +92,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def ray(session: nox.Session) -> None:
+    """The policy with Ray Serve's own types; `nox -s ray -- -m nightly` in a Ray Serve that scales. Half a gigabyte."""
+    session.install(".[ray]", *group("tests"))
+    session.run("pytest", "tests/adapters/ray", *session.posargs)
+
+
+@nox.session
 def security(session: nox.Session) -> None:
     """Bandit on our code; pip-audit on what users install, where advisories can be had, else it says aloud that not."""
     session.install(SHELLS, "bandit>=1.8", "pip-audit>=2.9")
