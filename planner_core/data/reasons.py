@@ -120,10 +120,19 @@ class Explanation:
         ran = self.load_reason not in (LoadReason.UNSET, LoadReason.DISABLED)
         return self.load_reason if ran else self.throughput_reason
 
+    def figures(self) -> list[str]:
+        """Each of ``numbers`` in words, such as ``arrivals_rps 12.5``."""
+        return [
+            f"up to {100 * value:.3g} % more by the time a replica is ready"
+            if name == "growth"
+            else f"{name} {_figure(value)}"
+            for name, value in self.numbers.items()
+        ]
+
     def sentence(self) -> str:
         """The decision in words and numbers, on one line."""
         parts = [f"{self.role}: {_replicas(self.current)} → {_replicas(self.replicas)} ({self.reason})"]
-        parts += [f"{name} {_figure(value)}" for name, value in self.numbers.items()]
+        parts += self.figures()
         if self.settled is not None and self.wish is not None and self.settled != self.wish:
             parts.append(f"wish {self.wish} settled to {self.settled}")
         if self.constraint is not None:

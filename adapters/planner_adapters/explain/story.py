@@ -22,7 +22,7 @@ class Candidate:
     replicas: int
     ttft_ms: float | None
     itl_ms: float | None
-    """Quantiles over requests, at the rate that the decision was made for."""
+    """Quantiles over requests, at the arrivals as they are, before they grow."""
     keeps_sla: bool
 
 
@@ -85,14 +85,17 @@ def _of_role(
     if seen is not None and seen.capacity_rps is not None:
         yield "capacity", f"{seen.capacity_rps:.4g} requests/s per replica within the SLA"
     if why.numbers:
-        yield "numbers", ", ".join(f"{name} {value:.4g}" for name, value in why.numbers.items())
+        yield "numbers", ", ".join(why.figures())
     chain = f"wish {_number(why.wish)} → settled {_number(why.settled)} → fitted {_number(why.replicas)}"
     floor = "" if why.floor is None else f", floor {why.floor}"
     bound = "" if why.constraint is None else f", bound by {why.constraint}"
     yield "decision", f"{chain}{floor}{bound} (load: {why.load_reason}, throughput: {why.throughput_reason})"
     for candidate in candidates:
         if candidate.replicas != why.replicas:
-            yield "rejected", _rejected(candidate, inputs.config)
+            verdict = _rejected(candidate, inputs.config)
+            if candidate.keeps_sla and why.numbers.get("growth") and candidate.replicas < (why.replicas or 0):
+                verdict += " while the arrivals don't grow"
+            yield "rejected", verdict
     for counterfactual in why.counterfactuals:
         yield "rule", counterfactual.sentence()
     for note in why.notes:
@@ -124,7 +127,7 @@ def _rejected(candidate: Candidate, config: PlannerConfig) -> str:
         if value is not None
     )
     verdict = "keeps the SLA" if candidate.keeps_sla else "breaks the SLA"
-    return f"{candidate.replicas} replicas: {latencies}: {verdict}"
+    return f"{candidate.replicas} replica{'s' * (candidate.replicas > 1)}: {latencies}: {verdict}"
 
 
 def _candidates(role: Role, inputs: TickInput, decision: Decision) -> Iterator[Candidate]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from planner_adapters.cli import main
-from planner_adapters.explain import turning_points, with_config
+from planner_adapters.explain import story_of, turning_points, with_config
 from planner_adapters.journal import read_journal
 from planner_core import ConfigError, Decision, TickInput, tick
 
@@ -89,6 +89,14 @@ def test_the_story_has_what_was_seen_decided_and_rejected(
     candidates = {each["replicas"]: each["keeps_sla"] for each in found["candidates"]["decode"]}
     assert len(candidates) >= 2
     assert found["replicas"] == found["recorded_replicas"]
+
+
+def test_sizes_that_growth_ruled_out_are_said_to_keep_the_sla_while_nothing_grows(
+    ticks: list[tuple[TickInput, Decision]],
+) -> None:
+    lines = [line for inputs, decision in ticks for line in story_of(inputs, decision).lines]
+    assert any("% more by the time a replica is ready" in says for about, says in lines if about == "numbers")
+    assert any(says.endswith("while the arrivals don't grow") for about, says in lines if about == "rejected")
 
 
 def test_the_text_says_the_same_as_a_reader_would_want_it(

@@ -34,6 +34,11 @@ def test_large_numbers_are_read_in_thousands() -> None:
     assert "1 234 567" in Explanation(role=Role.AGG, numbers=numbers).sentence()
 
 
+def test_growth_is_said_as_what_comes_on_top() -> None:
+    sentence = Explanation(role=Role.AGG, numbers={"arrivals_rps": 8.0, "growth": 0.125}).sentence()
+    assert "arrivals_rps 8; up to 12.5 % more by the time a replica is ready" in sentence
+
+
 def test_what_is_not_known_is_a_question_mark_and_not_zero() -> None:
     assert Explanation(role=Role.DECODE).sentence().startswith("decode: ? → ? (")
 
