@@ -239,6 +239,7 @@ def test_only_this_machine_is_served_unless_asked_and_a_taken_port_is_an_error(d
 
 def test_with_an_authority_only_its_certificates_are_served(decided: Decided, tmp_path: Path) -> None:
     if not shutil.which("openssl"):
+        # Certificates are made here, and Python makes none without a further library.
         pytest.skip("needs openssl, to make certificates")
     make = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=planner"
