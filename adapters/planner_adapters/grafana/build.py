@@ -163,7 +163,6 @@ def _stat() -> Any:
         .graph_mode(BigValueGraphMode.NONE)
         .text_mode(BigValueTextMode.VALUE_AND_NAME)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .decimals(1)
         .no_value("not known")
     )
 

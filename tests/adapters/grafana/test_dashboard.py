@@ -22,6 +22,10 @@ from planner_adapters.prometheus.exported import names
 T0, STEP_S, STEPS = 1_700_000_000, 15, 120
 END_S = T0 + STEP_S * STEPS
 NAME = re.compile(r"dynamo_planner_\w+")
+UNITS = {"none", "percentunit", "reqps", "ms", "s", "h"}
+"""Of those that Grafana 11.6 knows by these names; it shows others as a suffix."""
+PANELS = {"row", "stat", "state-timeline", "timeseries"}
+"""Kinds that it brings; `graph` and `singlestat`, as older dashboards have them, are gone from it."""
 VARIABLES = {"$job": ".+", "$instance": ".+", "$__rate_interval": "1m", "$__range": "30m"}
 """Grafana's, and what it puts in their place."""
 
@@ -98,6 +102,12 @@ def test_panels_have_queries_with_ids_and_lie_side_by_side(dashboard: dict[str, 
         letters = [target["refId"] for target in panel["targets"]]
         assert letters == list("ABCDEF"[: len(letters)])
         assert panel["description"]
+
+
+def test_kinds_and_units_are_some_that_grafana_knows(dashboard: dict[str, Any]) -> None:
+    assert {panel["type"] for panel in dashboard["panels"]} == PANELS
+    assert {panel["fieldConfig"]["defaults"]["unit"] for panel in panels(dashboard)} == UNITS
+    assert dashboard["schemaVersion"] == 41  # Grafana 11.6's; it migrates what is older when it is opened
 
 
 def test_it_asks_the_source_that_its_reader_chooses(dashboard: dict[str, Any]) -> None:
