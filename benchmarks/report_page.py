@@ -13,85 +13,25 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from runpy import run_path
 
-import attrs
-import numpy as np
 from playwright.sync_api import Playwright, sync_playwright
 
 from planner_adapters.report import series_of, write_report
-from planner_core import (
-    Decision,
-    LoadReason,
-    ObservedLatencies,
-    PlannerConfig,
-    ThroughputReason,
-    TickInput,
-    TrafficForecast,
-    TrafficObservation,
-    WorkerCounts,
-    initial_state,
-    tick,
-)
+from planner_core import Decision, PlannerConfig, TickInput
 
-START_S, TICK_S = 1.8e9, 5.0
+TICK_S = 5.0
 WINDOW = {"width": 1280, "height": 900}
 GOAL_SEEN_S, GOAL_MB = 3.0, 15.0
+NOISE = Path(__file__).parents[1] / "tests/adapters/noise.py"
 
 
 def ticks(number: int) -> Iterator[tuple[TickInput, Decision]]:
     """One decision of the planner, with other figures and reasons each time."""
-    rng = np.random.default_rng(0)
     config = PlannerConfig.from_mapping(
         {"mode": "disagg", "optimization_target": "sla", "enable_load_scaling": True, "max_gpu_budget": 16}
     )
-    state = initial_state(config, START_S)
-    usual = tick(TickInput(config=config, state=state, now_s=START_S + TICK_S))
-    load, throughput = list(LoadReason), list(ThroughputReason)
-    for place in range(1, number + 1):
-        ready, drawn = int(rng.integers(1, 6)), rng.lognormal(size=8)
-        whys = {
-            role: attrs.evolve(
-                why,
-                load_reason=rng.choice(load),
-                throughput_reason=rng.choice(throughput),
-                current=ready,
-                replicas=ready + int(rng.integers(-1, 2)),
-                floor=ready,
-                numbers={f"quantity_{n}_tokens": float(value) for n, value in enumerate(drawn)},
-            )
-            for role, why in usual.explanations.items()
-        }
-        forecast = TrafficForecast(
-            rate_rps=9 * drawn[2], rate_std_rps=drawn[3], isl=900 * drawn[4], osl=90 * drawn[5]
-        )
-        found = attrs.evolve(
-            usual.diagnostics,
-            estimated_ttft_ms=400 * drawn[0],
-            estimated_itl_ms=40 * drawn[1],
-            predicted=forecast,
-            roles={
-                role: attrs.evolve(
-                    usual.diagnostics.roles[role],
-                    capacity_rps=drawn[5],
-                    kv_utilisation=min(drawn[6], 1.0),
-                    queued_prefill_tokens=1e4 * drawn[7],
-                )
-                for role in whys
-            },
-        )
-        counts = WorkerCounts(ready=ready, starting_ages_s=(1.0,) * (place % 2), draining=place % 3)
-        inputs = TickInput(
-            config=config,
-            state=state,
-            now_s=START_S + TICK_S * place,
-            workers=dict.fromkeys(config.engines, counts),
-            traffic=TrafficObservation(
-                duration_s=TICK_S, num_requests=50 * drawn[6], isl=1e3 * drawn[7], osl=90 * drawn[0]
-            ),
-            observed=ObservedLatencies(ttft_ms=300 * drawn[1], itl_ms=30 * drawn[2]),
-        )
-        replicas = {role: why.replicas for role, why in whys.items() if why.replicas is not None}
-        yield inputs, attrs.evolve(usual, replicas=replicas, explanations=whys, diagnostics=found)
+    return run_path(str(NOISE))["noisy_ticks"](config, number)
 
 
 def opened(playwright: Playwright, url: str) -> tuple[float, float]:

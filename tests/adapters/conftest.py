@@ -7,20 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import pytest
 
 from planner_core import (
     Decision,
-    Explanation,
     FpmBatch,
-    LoadReason,
     ObservedLatencies,
     PlannerConfig,
     Role,
-    ThroughputReason,
     TickInput,
-    TrafficForecast,
     TrafficObservation,
     WorkerCounts,
     initial_state,
@@ -46,53 +41,11 @@ def config() -> PlannerConfig:
 
 @pytest.fixture(scope="session")
 def noisy_run(config: PlannerConfig) -> Callable[..., Ticks]:
-    """Ticks every 5 s in which everything changes all the time, so that nothing can be left out of a page."""
+    """Ticks of ``noise.py``; ``changes`` are of the configuration."""
 
     def run(num_ticks: int, *, start_s: float = 1.8e9, notes: tuple[str, ...] = (), **changes: Any) -> Ticks:
-        rng = np.random.default_rng(5)
         asked = attrs.evolve(config, **changes)
-        state = initial_state(asked, start_s)
-        usual = tick(TickInput(config=asked, state=state, now_s=start_s + 5))
-        reasons = (list(LoadReason), list(ThroughputReason))
-        for number in range(num_ticks):
-            ready, drawn = int(rng.integers(1, 6)), rng.lognormal(size=8)
-            why = {
-                role: Explanation(
-                    role=role,
-                    load_reason=rng.choice(reasons[0]),
-                    throughput_reason=rng.choice(reasons[1]),
-                    current=ready,
-                    replicas=ready + int(rng.integers(-1, 2)),
-                    floor=ready,
-                    numbers={f"quantity_{n}_tokens": float(x) for n, x in enumerate(drawn)},
-                    notes=notes,
-                )
-                for role in asked.engines
-            }
-            found = attrs.evolve(
-                usual.diagnostics,
-                estimated_ttft_ms=400 * drawn[0],
-                estimated_itl_ms=40 * drawn[1],
-                predicted=TrafficForecast(
-                    rate_rps=9 * drawn[2], rate_std_rps=drawn[3], isl=900 * drawn[4], osl=90.0
-                ),
-                roles={
-                    role: attrs.evolve(usual.diagnostics.roles[role], capacity_rps=drawn[5]) for role in why
-                },
-            )
-            counts = WorkerCounts(ready=ready, starting_ages_s=(1.0,) * (number % 2), draining=number % 3)
-            inputs = TickInput(
-                config=asked,
-                state=state,
-                now_s=start_s + 5.0 * (number + 1),
-                workers=dict.fromkeys(asked.engines, counts),
-                traffic=TrafficObservation(
-                    duration_s=5, num_requests=50 * drawn[6], isl=1e3 * drawn[7], osl=9 * drawn[0]
-                ),
-                observed=ObservedLatencies(ttft_ms=300 * drawn[1], itl_ms=30 * drawn[2]),
-            )
-            replicas = {Role(role): each.replicas for role, each in why.items()}
-            yield inputs, attrs.evolve(usual, replicas=replicas, explanations=why, diagnostics=found)
+        return iter(_noise.noisy_ticks(asked, num_ticks, start_s=start_s, notes=notes))
 
     return run
 
@@ -192,12 +145,20 @@ def hostile() -> tuple[str, ...]:
     return HOSTILE
 
 
+def _beside(name: str) -> Any:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_noise = _beside("noise")
+
 # Real servers, and doubles of them that fail as they are told: for several shells, told in servers.py.
-_spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
-assert _spec is not None
-assert _spec.loader is not None
-_servers: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_servers)
+_servers = _beside("servers")
 kube_config, kube = _servers.kube_config, _servers.kube
 faults, until = _servers.faults, _servers.until
 prometheus_with, prometheus_scraping = _servers.prometheus_with, _servers.prometheus_scraping

@@ -38,7 +38,7 @@ def test_the_report_opens_alone_and_says_what_was_decided(
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
         page.wait_for_selector("body[data-drawn]")
-        assert page.locator(".chart").count() == page.locator(".chart .subplot.xy").count() == 10
+        assert page.locator(".chart").count() == page.locator(".chart .subplot.xy").count() == 12
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert dark == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
