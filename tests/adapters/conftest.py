@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,40 @@ def _passes(role: Role) -> FpmBatch:
         queued_prefill_tokens=100.0 * prefills,
         queued_num_prefill=prefills,
     )
+
+
+@pytest.fixture
+def shown_json(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs ``planner COMMAND --json …``, and gives what it prints: one line, and nothing on stderr."""
+    from planner_adapters.cli import main
+
+    def run(command: str, *arguments: object) -> Any:
+        assert main([command, "--json", *map(str, arguments)]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        (line,) = out.splitlines()
+        return json.loads(line)
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs ``planner COMMAND …``, and gives the one line that a bad input gets, with exit code 2 and no output."""
+    from planner_adapters.cli import main
+
+    def run(command: str, *arguments: object) -> str:
+        try:
+            code = main([command, *map(str, arguments)])
+        except SystemExit as exit_:  # argparse
+            code = int(exit_.code or 0)
+        out, err = capsys.readouterr()
+        assert (code, out) == (2, "")
+        (line,) = err.splitlines()
+        assert line.startswith(f"planner {command}: ")
+        return line
+
+    return run
 
 
 @pytest.fixture  # for one test each: while playwright runs, this thread has an event loop, and asyncio.run refuses

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,35 +29,13 @@ def series(tmp_path: Path) -> Path:
     return path
 
 
-def backtest_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
-    assert main(["backtest", "--json", *map(str, arguments)]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    (line,) = out.splitlines()
-    found: list[dict[str, Any]] = json.loads(line)
-    return found
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line that a bad input gets, with exit code 2 and nothing on stdout."""
-    try:
-        code = main(["backtest", *map(str, arguments)])
-    except SystemExit as exit_:  # argparse
-        code = int(exit_.code or 0)
-    out, err = capsys.readouterr()
-    assert (code, out) == (2, "")
-    (line,) = err.splitlines()
-    assert line.startswith("planner backtest: ")
-    return line
-
-
 # What comes out
 
 
 def test_json_is_a_list_with_the_promised_keys_first_and_the_best_first(
-    capsys: pytest.CaptureFixture[str], series: Path
+    shown_json: Callable[..., Any], series: Path
 ) -> None:
-    found = backtest_json(capsys, series, *FAST)
+    found = shown_json("backtest", series, *FAST)
     assert [list(row)[: len(PROMISED_KEYS)] for row in found] == [PROMISED_KEYS] * 2
     assert [row["predictor"] for row in found] == ["kalman", "constant"]
     assert found[0]["mae"] < found[1]["mae"]
@@ -65,32 +43,32 @@ def test_json_is_a_list_with_the_promised_keys_first_and_the_best_first(
 
 
 def test_all_fast_predictors_run_unless_some_are_named(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    shown_json: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "short.csv"
     path.write_text("t_s,value\n" + "".join(f"{i * 300},{i % 5}\n" for i in range(15)))
-    found = backtest_json(capsys, path)
+    found = shown_json("backtest", path)
     assert {row["predictor"] for row in found} == set(BY_NAME) - {"prophet"}
 
 
-def test_several_horizons_have_rows_of_their_own(capsys: pytest.CaptureFixture[str], series: Path) -> None:
-    found = backtest_json(capsys, series, "--predictors", "constant", "--horizon", "3,1")
+def test_several_horizons_have_rows_of_their_own(shown_json: Callable[..., Any], series: Path) -> None:
+    found = shown_json("backtest", series, "--predictors", "constant", "--horizon", "3,1")
     assert [(row["horizon"], round(row["mae"])) for row in found] == [(1, 5), (3, 15)]
 
 
 def test_equal_runs_print_equal_figures_but_for_the_times(
-    capsys: pytest.CaptureFixture[str], series: Path
+    shown_json: Callable[..., Any], series: Path
 ) -> None:
-    runs = [backtest_json(capsys, series, *FAST) for _ in range(2)]
+    runs = [shown_json("backtest", series, *FAST) for _ in range(2)]
     for row in (*runs[0], *runs[1]):
         for key in ("ms_per_tick", "ms_per_tick_median", "ms_per_tick_max"):
             assert row.pop(key) >= 0
     assert runs[0] == runs[1]
 
 
-def test_flags_reach_the_series(capsys: pytest.CaptureFixture[str], series: Path) -> None:
+def test_flags_reach_the_series(shown_json: Callable[..., Any], series: Path) -> None:
     def mae(*flags: object) -> float:
-        (row,) = backtest_json(capsys, series, "--predictors", "constant", *flags)
+        (row,) = shown_json("backtest", series, "--predictors", "constant", *flags)
         return float(row["mae"])
 
     assert mae("--interval-s", 900) == pytest.approx(45)  # three values of which each grows by 15
@@ -114,17 +92,17 @@ def test_the_table_has_every_figure_marks_the_best_and_has_no_colours_in_a_pipe(
 
 
 def test_on_logarithms_a_steady_growth_is_a_straight_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    shown_json: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "growth.csv"
     path.write_text("t_s,value\n" + "".join(f"{i * 300},{100 * 1.1**i}\n" for i in range(80)))
-    (plain,) = backtest_json(capsys, path, "--predictors", "kalman")
-    (logs,) = backtest_json(capsys, path, "--predictors", "kalman", "--log1p")
+    (plain,) = shown_json("backtest", path, "--predictors", "kalman")
+    (logs,) = shown_json("backtest", path, "--predictors", "kalman", "--log1p")
     assert logs["mae"] < plain["mae"] / 2
 
 
-def test_a_real_series_is_backtested(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:
-    found = backtest_json(capsys, shared_data / "rates" / "servegen_m_mid_14d_10min.csv.gz", *FAST)
+def test_a_real_series_is_backtested(shown_json: Callable[..., Any], shared_data: Path) -> None:
+    found = shown_json("backtest", shared_data / "rates" / "servegen_m_mid_14d_10min.csv.gz", *FAST)
     assert all(0.8 < row["coverage_90"] < 0.98 for row in found)
     (constant,) = (row for row in found if row["predictor"] == "constant")
     assert constant["mae_ratio"] == 1
@@ -134,10 +112,10 @@ def test_a_real_series_is_backtested(capsys: pytest.CaptureFixture[str], shared_
 
 
 def test_the_plot_is_one_page_that_needs_no_network(
-    capsys: pytest.CaptureFixture[str], series: Path, tmp_path: Path
+    shown_json: Callable[..., Any], series: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "plot.html"
-    backtest_json(capsys, series, *FAST, "--plot", page)
+    shown_json("backtest", series, *FAST, "--plot", page)
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=(?!.data:)", text) == []
     for words in ("truth", "kalman", "constant", "90 % interval", "warm-up"):
@@ -145,11 +123,11 @@ def test_the_plot_is_one_page_that_needs_no_network(
 
 
 def test_the_plot_of_a_long_series_stays_small_and_says_what_it_leaves_out(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    shown_json: Callable[..., Any], tmp_path: Path
 ) -> None:
     path, page = tmp_path / "long.csv", tmp_path / "plot.html"
     path.write_text("t_s,value\n" + "".join(f"{i * 300},{i * i % 97}\n" for i in range(30_000)))
-    backtest_json(capsys, path, "--predictors", "constant", "--plot", page)
+    shown_json("backtest", path, "--predictors", "constant", "--plot", page)
     assert page.stat().st_size < 3e6
     assert "of 30,000 points" in page.read_text(encoding="utf-8")
 
@@ -157,12 +135,10 @@ def test_the_plot_of_a_long_series_stays_small_and_says_what_it_leaves_out(
 # What is refused
 
 
-def test_a_bad_row_gets_one_line_with_file_row_and_mend(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_bad_row_gets_one_line_with_file_row_and_mend(refused: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text("t_s,value\n0,1\n300,-5\n")
-    assert f"{path}, row 3: the value -5 is negative" in refused(capsys, path)
+    assert f"{path}, row 3: the value -5 is negative" in refused("backtest", path)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +161,7 @@ def test_a_bad_row_gets_one_line_with_file_row_and_mend(
     ],
 )
 def test_a_bad_flag_gets_one_line(
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     series: Path,
@@ -194,15 +170,15 @@ def test_a_bad_flag_gets_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = arguments if arguments[0].endswith(".csv") else [str(series), *arguments]
-    assert words in refused(capsys, *given)
+    assert words in refused("backtest", *given)
 
 
 def test_a_series_that_no_predictor_is_ready_for_is_said_to_be(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    refused: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "short.csv"
     path.write_text("t_s,value\n" + "".join(f"{i * 300},{i}\n" for i in range(12)))
-    assert "nothing can be scored" in refused(capsys, path, "--predictors", "seasonal_naive")
+    assert "nothing can be scored" in refused("backtest", path, "--predictors", "seasonal_naive")
 
 
 # As a process

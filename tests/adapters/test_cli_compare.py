@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import json
 import os
 import pty
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,41 +35,19 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-def compare_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
-    assert main(["compare", "--json", *map(str, arguments)]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    (line,) = out.splitlines()
-    found: list[dict[str, Any]] = json.loads(line)
-    return found
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line that a bad input gets, with exit code 2 and nothing on stdout."""
-    try:
-        code = main(["compare", *map(str, arguments)])
-    except SystemExit as exit_:  # argparse
-        code = int(exit_.code or 0)
-    out, err = capsys.readouterr()
-    assert (code, out) == (2, "")
-    (line,) = err.splitlines()
-    assert line.startswith("planner compare: ")
-    return line
-
-
 # What comes out
 
 
-def test_json_is_one_list_of_runs(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
-    found = compare_json(capsys, trace, *FEW)
+def test_json_is_one_list_of_runs(shown_json: Callable[..., Any], trace: Path) -> None:
+    found = shown_json("compare", trace, *FEW)
     assert {row["policy"] for row in found} == {"planner", "static", "oracle"}
     for row in found:
         assert {"trace", "params", "sla_attainment", "gpu_hours", "direction_changes"} <= row.keys()
         assert (row["trace"], row["requests"]) == ("trace", 1200)
 
 
-def test_workers_change_nothing_but_the_time(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
-    assert compare_json(capsys, trace, *FEW) == compare_json(capsys, trace, *FEW, "--workers", 2)
+def test_workers_change_nothing_but_the_time(shown_json: Callable[..., Any], trace: Path) -> None:
+    assert shown_json("compare", trace, *FEW) == shown_json("compare", trace, *FEW, "--workers", 2)
 
 
 def test_the_table_shows_every_policy_and_the_bound(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
@@ -91,37 +69,37 @@ def test_the_table_shows_every_policy_and_the_bound(capsys: pytest.CaptureFixtur
 
 
 def test_traces_are_compared_one_after_the_other(
-    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+    shown_json: Callable[..., Any], trace: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "other.csv").write_text(HEADER + "".join(f"{i / 2},500,20\n" for i in range(100)))
-    found = compare_json(capsys, trace, tmp_path / "other.csv", *FEW)
+    found = shown_json("compare", trace, tmp_path / "other.csv", *FEW)
     assert list(dict.fromkeys(row["trace"] for row in found)) == ["trace", "other"]
 
 
-def test_arrivals_are_scaled_and_cut(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
+def test_arrivals_are_scaled_and_cut(shown_json: Callable[..., Any], trace: Path) -> None:
     few = ("--policies", "planner", *FEW[2:])
-    (row, *_) = compare_json(capsys, trace, *few, "--scale", 2, "--minutes", 1)
+    (row, *_) = shown_json("compare", trace, *few, "--scale", 2, "--minutes", 1)
     assert (row["trace"], row["requests"]) == ("trace x2", 1200)
 
 
-def test_the_planner_runs_as_it_is_meant_to(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
+def test_the_planner_runs_as_it_is_meant_to(shown_json: Callable[..., Any], trace: Path) -> None:
     """Target sla with both loops, without a budget, over its one headroom knob."""
     few = ("--policies", "planner", *FEW[2:])
-    found = compare_json(capsys, trace, *few)
+    found = shown_json("compare", trace, *few)
     assert [row["params"]["sla_quantile"] for row in found] == [None, 0.9, 0.95, 0.999]
     assert [row["is_default"] for row in found] == [True, False, False, False]
 
 
-def test_a_budget_holds_for_every_policy(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
-    found = compare_json(
-        capsys, trace, "--workers", 1, "--mode", "agg", "--max-gpus", 2, "--scale", 6, "--minutes", 1,
+def test_a_budget_holds_for_every_policy(shown_json: Callable[..., Any], trace: Path) -> None:
+    found = shown_json(
+        "compare", trace, "--workers", 1, "--mode", "agg", "--max-gpus", 2, "--scale", 6, "--minutes", 1,
         "--policies", "planner,hpa-queue,keda,kpa,unit,oracle",
     )  # fmt: skip
     assert {row["peak_replicas"] for row in found} <= {1, 2}
 
 
-def test_the_page_is_written(capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path) -> None:
-    compare_json(capsys, trace, *FEW, "--html", tmp_path / "page.html")
+def test_the_page_is_written(shown_json: Callable[..., Any], trace: Path, tmp_path: Path) -> None:
+    shown_json("compare", trace, *FEW, "--html", tmp_path / "page.html")
     assert "Replicas over the load" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
@@ -147,14 +125,14 @@ def test_the_page_is_written(capsys: pytest.CaptureFixture[str], trace: Path, tm
     ],
 )
 def test_bad_input_gets_one_line(
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     trace: Path,
     arguments: list[str],
     words: str,
 ) -> None:
     monkeypatch.chdir(trace.parent)
-    assert words in refused(capsys, *arguments)
+    assert words in refused("compare", *arguments)
 
 
 # As a process

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,25 +61,6 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return out
 
 
-def shown_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    (line,) = shown(capsys, "--json", *arguments).splitlines()
-    found: dict[str, Any] = json.loads(line)
-    return found
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line that a bad input gets, with exit code 2 and nothing on stdout."""
-    try:
-        code = main(["profile", *map(str, arguments)])
-    except SystemExit as exit_:  # argparse
-        code = int(exit_.code or 0)
-    out, err = capsys.readouterr()
-    assert (code, out) == (2, "")
-    (line,) = err.splitlines()
-    assert line.startswith("planner profile: ")
-    return line
-
-
 # A profile
 
 
@@ -100,8 +81,8 @@ def test_a_profile_is_shown_with_its_errors_and_the_capacity_of_each_role(
         assert words in out
 
 
-def test_json_says_the_same_in_one_object(capsys: pytest.CaptureFixture[str], profile: Path) -> None:
-    found = shown_json(capsys, profile, "--itl-ms", 20)
+def test_json_says_the_same_in_one_object(shown_json: Callable[..., Any], profile: Path) -> None:
+    found = shown_json("profile", profile, "--itl-ms", 20)
     assert (found["kind"], found["num_gpus"], found["max_kv_tokens"]) == ("profile", 2, 1_000_000)
     assert [fit["part"] for fit in found["fit"]] == ["prefill", "decode"]
     assert [each["role"] for each in found["capacity"]] == ["prefill", "decode", "agg"]
@@ -110,29 +91,31 @@ def test_json_says_the_same_in_one_object(capsys: pytest.CaptureFixture[str], pr
     assert found["capacity"][1]["itl_ms"] <= 20
 
 
-def test_a_tighter_sla_leaves_less_capacity(capsys: pytest.CaptureFixture[str], profile: Path) -> None:
+def test_a_tighter_sla_leaves_less_capacity(shown_json: Callable[..., Any], profile: Path) -> None:
     loose, tight = (
-        [each["requests_per_second"] for each in shown_json(capsys, profile, *options)["capacity"]]
+        [each["requests_per_second"] for each in shown_json("profile", profile, *options)["capacity"]]
         for options in (("--ttft-ms", 1000, "--itl-ms", 40), ("--ttft-ms", 200, "--itl-ms", 12))
     )
     assert all(less < more for less, more in zip(tight, loose, strict=True))
 
 
 def test_an_sla_that_a_lone_request_misses_is_said_to_be_out_of_reach(
-    capsys: pytest.CaptureFixture[str], profile: Path
+    shown_json: Callable[..., Any], profile: Path
 ) -> None:
-    found = shown_json(capsys, profile, "--itl-ms", 2)
+    found = shown_json("profile", profile, "--itl-ms", 2)
     assert found["capacity"][1]["unreachable"] == "itl"
     assert any("the ITL can't be met" in note for note in found["notes"])
 
 
-def test_prompts_beyond_the_profile_are_noted(capsys: pytest.CaptureFixture[str], profile: Path) -> None:
-    assert any("beyond the profile" in note for note in shown_json(capsys, profile, "--isl", 50_000)["notes"])
+def test_prompts_beyond_the_profile_are_noted(shown_json: Callable[..., Any], profile: Path) -> None:
+    assert any(
+        "beyond the profile" in note for note in shown_json("profile", profile, "--isl", 50_000)["notes"]
+    )
 
 
-def test_every_real_profile_is_shown(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:
+def test_every_real_profile_is_shown(shown_json: Callable[..., Any], shared_data: Path) -> None:
     for file in sorted((shared_data / "profiles").glob("*.npz")):
-        found = shown_json(capsys, file)
+        found = shown_json("profile", file)
         assert len(found["capacity"]) == 3
         for fit in found["fit"]:
             assert fit["error_median"] < 0.03
@@ -142,16 +125,14 @@ def test_every_real_profile_is_shown(capsys: pytest.CaptureFixture[str], shared_
 # Recorded passes
 
 
-def test_a_folder_of_passes_is_fitted_role_by_role(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_folder_of_passes_is_fitted_role_by_role(shown_json: Callable[..., Any], tmp_path: Path) -> None:
     write(tmp_path / "decode.jsonl", [*decode_passes(), {"worker_id": "w1", "wall_time_s": 0}])
     prompts = [
         {"worker_id": "p", "wall_time_s": 0.01 + 2e-5 * n, "num_prefill": 1, "prefill_tokens": n}
         for n in range(100, 8000, 100)
     ]
     write(tmp_path / "prefill.jsonl", prompts)
-    found = shown_json(capsys, tmp_path, "--max-kv-tokens", 400_000)
+    found = shown_json("profile", tmp_path, "--max-kv-tokens", 400_000)
     assert [(fit["part"], fit["num_points"], fit["num_unusable"]) for fit in found["fit"]] == [
         ("prefill", 79, 0),
         ("decode", 200, 1),
@@ -197,17 +178,19 @@ def test_the_role_is_what_the_line_says_else_the_file_else_the_work(tmp_path: Pa
     }
 
 
-def test_too_few_passes_are_said_to_be(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    found = shown_json(capsys, write(tmp_path / "decode.jsonl", decode_passes(4)))
+def test_too_few_passes_are_said_to_be(
+    shown_json: Callable[..., Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = shown_json("profile", write(tmp_path / "decode.jsonl", decode_passes(4)))
     assert found["capacity"] == []
     assert found["notes"] == ["decode: 4 passes are too few for a regression"]
     assert "too few" in shown(capsys, tmp_path)
 
 
 def test_an_unknown_kv_capacity_is_said_to_bound_nothing(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    shown_json: Callable[..., Any], tmp_path: Path
 ) -> None:
-    found = shown_json(capsys, write(tmp_path / "decode.jsonl", decode_passes()))
+    found = shown_json("profile", write(tmp_path / "decode.jsonl", decode_passes()))
     assert any("--max-kv-tokens" in note for note in found["notes"])
 
 
@@ -246,12 +229,10 @@ def test_the_plot_opens_without_a_network(
         ("", "holds no pass"),
     ],
 )
-def test_a_broken_line_is_named(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, line: str, words: str
-) -> None:
+def test_a_broken_line_is_named(refused: Callable[..., Any], tmp_path: Path, line: str, words: str) -> None:
     file = tmp_path / "passes.jsonl"
     file.write_text(line)
-    told = refused(capsys, file)
+    told = refused("profile", file)
     assert str(file) in told
     assert words in told
 
@@ -269,9 +250,9 @@ def test_a_broken_line_is_named(
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str], profile: Path, tmp_path: Path, arguments: list[str], words: str
+    refused: Callable[..., Any], profile: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.json").write_text("none")
     places = {"PROFILE": profile, "EMPTY": tmp_path / "empty", "NOTES": tmp_path / "notes.json"}
-    assert words in refused(capsys, *(places.get(argument, argument) for argument in arguments))
+    assert words in refused("profile", *(places.get(argument, argument) for argument in arguments))

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import json
 import os
 import pty
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,35 +41,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-def replay_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    assert main(["replay", "--json", *map(str, arguments)]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    (line,) = out.splitlines()
-    found: dict[str, Any] = json.loads(line)
-    return found
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line that a bad input gets, with exit code 2 and nothing on stdout."""
-    try:
-        code = main(["replay", *map(str, arguments)])
-    except SystemExit as exit_:  # argparse
-        code = int(exit_.code or 0)
-    out, err = capsys.readouterr()
-    assert (code, out) == (2, "")
-    (line,) = err.splitlines()
-    assert line.startswith("planner replay: ")
-    return line
-
-
 # What comes out
 
 
-def test_json_is_one_object_with_the_promised_keys_first(
-    capsys: pytest.CaptureFixture[str], trace: Path
-) -> None:
-    found = replay_json(capsys, trace)
+def test_json_is_one_object_with_the_promised_keys_first(shown_json: Callable[..., Any], trace: Path) -> None:
+    found = shown_json("replay", trace)
     assert list(found)[: len(PROMISED_KEYS)] == PROMISED_KEYS
     assert list(found["ttft_ms"]) == list(found["itl_ms"]) == ["p50", "p95", "p99"]
     assert found["requests"] == found["completed"] == 1800
@@ -92,36 +68,34 @@ def test_the_table_has_every_figure_and_no_colours_in_a_pipe(
         assert words in out
 
 
-def test_equal_runs_print_equal_figures(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
-    first, second = (replay_json(capsys, trace, "--target", "sla") for _ in range(2))
+def test_equal_runs_print_equal_figures(shown_json: Callable[..., Any], trace: Path) -> None:
+    first, second = (shown_json("replay", trace, "--target", "sla") for _ in range(2))
     for key in ("wall_s", "planner_s"):
         del first[key], second[key]
     assert first == second
 
 
 @pytest.mark.nightly
-def test_the_working_day_is_replayed_without_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    found = replay_json(capsys, "--target", "sla")
+def test_the_working_day_is_replayed_without_a_trace(shown_json: Callable[..., Any]) -> None:
+    found = shown_json("replay", "--target", "sla")
     assert found["requests"] == found["completed"] > 150_000
     assert found["scale_ups"] > 0
 
 
 @pytest.mark.parametrize("trace_name", ["azure23_conv", "azure23_code"])
-def test_real_traces_are_replayed(
-    capsys: pytest.CaptureFixture[str], shared_data: Path, trace_name: str
-) -> None:
-    found = replay_json(capsys, shared_data / "traces" / f"{trace_name}.csv.gz", "--target", "sla")
+def test_real_traces_are_replayed(shown_json: Callable[..., Any], shared_data: Path, trace_name: str) -> None:
+    found = shown_json("replay", shared_data / "traces" / f"{trace_name}.csv.gz", "--target", "sla")
     assert found["completed"] == found["requests"] in (19_366, 8_819)
 
 
 # What goes in
 
 
-def test_flags_reach_the_planner(capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path) -> None:
+def test_flags_reach_the_planner(shown_json: Callable[..., Any], trace: Path, tmp_path: Path) -> None:
     flags = (
         "--mode agg --target sla --ttft-ms 300 --itl-ms 20 --max-gpus 3 --startup-s 7 --set load_step=unit"
     )
-    replay_json(capsys, trace, *flags.split(), "--journal", tmp_path / "journal")
+    shown_json("replay", trace, *flags.split(), "--journal", tmp_path / "journal")
     inputs, _ = next(read_journal(tmp_path / "journal"))
     config = inputs.config
     assert (config.mode, config.target, config.limits.max_gpus) == ("agg", "sla", 3)
@@ -133,9 +107,9 @@ def test_flags_reach_the_planner(capsys: pytest.CaptureFixture[str], trace: Path
 
 
 def test_the_planner_is_told_what_the_simulated_engine_holds(
-    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+    shown_json: Callable[..., Any], trace: Path, tmp_path: Path
 ) -> None:
-    replay_json(capsys, trace, "--engine", "llama-3.1-70b-fp8-b200", "--journal", tmp_path / "journal")
+    shown_json("replay", trace, "--engine", "llama-3.1-70b-fp8-b200", "--journal", tmp_path / "journal")
     inputs, _ = next(read_journal(tmp_path / "journal"))
     for engine in inputs.config.engines.values():
         assert (engine.num_gpus, engine.max_kv_tokens, engine.max_num_batched_tokens) == (2, 1_544_000, 8192)
@@ -143,29 +117,29 @@ def test_the_planner_is_told_what_the_simulated_engine_holds(
 
 
 def test_what_the_user_says_of_an_engine_is_simulated_too(
-    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+    shown_json: Callable[..., Any], trace: Path, tmp_path: Path
 ) -> None:
     """Prompts of 2 000 tokens find no room in an engine of 1 000."""
     (tmp_path / "planner.yaml").write_text("mode: agg\nengines:\n  agg: {max_kv_tokens: 1000}\n")
-    found = replay_json(capsys, trace, "--config", tmp_path / "planner.yaml")
+    found = shown_json("replay", trace, "--config", tmp_path / "planner.yaml")
     assert found["rejected"] == found["requests"]
     assert any("longer than" in note for note in found["notes"])
 
 
 def test_keys_of_prefill_and_decode_hold_for_an_aggregated_engine(
-    capsys: pytest.CaptureFixture[str], trace: Path
+    shown_json: Callable[..., Any], trace: Path
 ) -> None:
-    one = replay_json(capsys, trace, "--mode", "agg")
-    two = replay_json(capsys, trace, "--mode", "agg", "--set", "prefill_engine_num_gpu=2")
+    one = shown_json("replay", trace, "--mode", "agg")
+    two = shown_json("replay", trace, "--mode", "agg", "--set", "prefill_engine_num_gpu=2")
     assert two["gpu_hours"] == pytest.approx(2 * one["gpu_hours"])
 
 
 def test_with_the_target_sla_both_loops_are_on_unless_something_is_said(
-    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+    shown_json: Callable[..., Any], trace: Path, tmp_path: Path
 ) -> None:
     def loops(*arguments: str) -> tuple[bool, bool]:
         journal = tmp_path / f"journal {' '.join(arguments)}".replace("/", "_")
-        replay_json(capsys, trace, *arguments, "--journal", journal)
+        shown_json("replay", trace, *arguments, "--journal", journal)
         config = next(read_journal(journal))[0].config
         return config.load_loop is not None, config.throughput_loop is not None
 
@@ -181,19 +155,19 @@ def test_with_the_target_sla_both_loops_are_on_unless_something_is_said(
     [("3", {"prefill": 3, "decode": 3}), ("prefill=2,decode=4", {"prefill": 2, "decode": 4})],
 )
 def test_replicas_run_from_the_start(
-    capsys: pytest.CaptureFixture[str], trace: Path, replicas: str, peak: dict[str, int]
+    shown_json: Callable[..., Any], trace: Path, replicas: str, peak: dict[str, int]
 ) -> None:
-    found = replay_json(capsys, trace, "--replicas", replicas)
+    found = shown_json("replay", trace, "--replicas", replicas)
     assert found["peak_replicas_by_role"] == peak
     assert found["peak_replicas"] == sum(peak.values())
 
 
 def test_a_profile_gives_the_engine_its_timing(
-    capsys: pytest.CaptureFixture[str], shared_data: Path, trace: Path
+    shown_json: Callable[..., Any], shared_data: Path, trace: Path
 ) -> None:
     fast, slow = (
-        replay_json(
-            capsys, trace, "--profile", shared_data / "profiles" / f"aic_Llama-3.1-8B_{gpu}_vllm_tp1.npz"
+        shown_json(
+            "replay", trace, "--profile", shared_data / "profiles" / f"aic_Llama-3.1-8B_{gpu}_vllm_tp1.npz"
         )
         for gpu in ("h100_sxm", "a100_sxm")
     )
@@ -201,19 +175,19 @@ def test_a_profile_gives_the_engine_its_timing(
 
 
 def test_a_trace_that_the_budget_starves_is_said_to_be(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    shown_json: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "flood.csv").write_text(HEADER + "".join(f"{i / 60},8000,10\n" for i in range(3600)))
-    starved = replay_json(capsys, tmp_path / "flood.csv", "--target", "latency", "--max-gpus", 2)
+    starved = shown_json("replay", tmp_path / "flood.csv", "--target", "latency", "--max-gpus", 2)
     assert any("the budget of 2 GPUs bound" in note for note in starved["notes"])
-    free = replay_json(capsys, tmp_path / "flood.csv", "--target", "latency", "--max-gpus", -1)
+    free = shown_json("replay", tmp_path / "flood.csv", "--target", "latency", "--max-gpus", -1)
     assert free["notes"] == []
 
 
 def test_a_journal_replays_to_the_same_decisions(
-    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+    shown_json: Callable[..., Any], trace: Path, tmp_path: Path
 ) -> None:
-    found = replay_json(capsys, trace, "--target", "sla", "--journal", tmp_path / "journal")
+    found = shown_json("replay", trace, "--target", "sla", "--journal", tmp_path / "journal")
     made = list(read_journal(tmp_path / "journal"))
     assert len(made) == found["ticks"]
     for inputs, decision in made:
@@ -224,11 +198,11 @@ def test_a_journal_replays_to_the_same_decisions(
 
 
 def test_a_bad_trace_gets_one_line_with_file_row_and_mend(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    refused: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(HEADER + "0,100,10\n1,-5,10\n")
-    line = refused(capsys, path)
+    line = refused("replay", path)
     assert f"{path}, row 3: input_tokens = -5 must be at least 1; drop the request" in line
 
 
@@ -255,7 +229,7 @@ def test_a_bad_trace_gets_one_line_with_file_row_and_mend(
     ],
 )
 def test_a_bad_flag_gets_one_line(
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     trace: Path,
@@ -264,7 +238,7 @@ def test_a_bad_flag_gets_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = arguments if arguments[0].endswith(".csv") else [str(trace), *arguments]
-    assert words in refused(capsys, *given)
+    assert words in refused("replay", *given)
 
 
 def test_every_problem_of_a_configuration_gets_its_line(
