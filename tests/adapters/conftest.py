@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,22 @@ def browser() -> Iterator[Any]:
         started = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture
+def page_of(browser: Any) -> Callable[..., Any]:
+    """Opens a page of some width, in a colour scheme: the page, what its console says, and what it asks for."""
+
+    @contextmanager
+    def opened(width: int, scheme: str = "light") -> Iterator[tuple[Any, list[str], list[str]]]:
+        with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+            page, said, asked = context.new_page(), list[str](), list[str]()
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("request", lambda request: asked.append(request.url))
+            yield page, said, asked
+
+    return opened
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,23 +108,16 @@ def opened(
             yield name, f"http://127.0.0.1:{beside.port}/"
 
 
-@contextmanager
-def page_of(browser: Any, width: int, scheme: str) -> Iterator[tuple[Any, list[str]]]:
-    """A page, and all that goes wrong in it."""
-    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
-        page, said = context.new_page(), list[str]()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        yield page, said
-
-
 def test_every_page_can_be_read_by_everybody(
-    opened: tuple[str, str], browser: Any, serious_violations: Callable[[Any], Any], shots: Path
+    opened: tuple[str, str],
+    page_of: Callable[..., Any],
+    serious_violations: Callable[[Any], Any],
+    shots: Path,
 ) -> None:
     name, url = opened
     for width in (1280, 390):
         for scheme in ("light", "dark"):
-            with page_of(browser, width, scheme) as (page, said):
+            with page_of(width, scheme) as (page, said, _):
                 page.goto(url)
                 page.wait_for_selector(DRAWN)
                 page.screenshot(path=shots / f"{name}_{width}_{scheme}.png", full_page=True)
@@ -137,19 +129,15 @@ def test_every_page_can_be_read_by_everybody(
                 assert said == []
 
 
-def test_the_dashboard_keeps_up_with_the_ticks(noisy_run: Run, config: PlannerConfig, browser: Any) -> None:
+def test_the_dashboard_keeps_up_with_the_ticks(
+    noisy_run: Run, config: PlannerConfig, page_of: Callable[..., Any]
+) -> None:
     hostile = ("worker <img src=x onerror=alert(2)> </script> is silent",)
     ticks = list(noisy_run(40, notes=hostile))
     with Beside(config) as beside:
         for tick in ticks[:30]:
             beside.update(*tick)
-        with browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark") as context:
-            page = context.new_page()
-            said: list[str] = []
-            asked: list[str] = []
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("request", lambda request: asked.append(request.url))
+        with page_of(1280, "dark") as (page, said, asked):
             page.goto(f"http://127.0.0.1:{beside.port}/")
             page.wait_for_selector("body[data-drawn]")
             for number, tick in enumerate(ticks[30:], 1):

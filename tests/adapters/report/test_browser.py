@@ -27,15 +27,9 @@ def url(series: Series, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
 def test_the_report_opens_alone_and_says_what_was_decided(
-    url: str, series: Series, browser: Any, width: int, scheme: str
+    url: str, series: Series, page_of: Callable[..., Any], width: int, scheme: str
 ) -> None:
-    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
-        page = context.new_page()
-        said: list[str] = []
-        asked: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+    with page_of(width, scheme) as (page, said, asked):
         page.goto(url)
         page.wait_for_selector("body[data-drawn]")
         assert page.locator(".chart").count() == page.locator(".chart .subplot.xy").count() == 12
@@ -61,9 +55,8 @@ def hovered(page: Any) -> str:
     return "".join("".join(page.locator("#tip").all_text_contents()).split())
 
 
-def test_zooming_into_one_chart_zooms_into_all(url: str, browser: Any) -> None:
-    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-        page = context.new_page()
+def test_zooming_into_one_chart_zooms_into_all(url: str, page_of: Callable[..., Any]) -> None:
+    with page_of(1280) as (page, _, _):
         page.goto(url)
         page.wait_for_selector("body[data-drawn]")
         page.evaluate(
@@ -87,9 +80,8 @@ SECONDS_SHOWN = """([id, low, high]) => {
 }"""
 
 
-def test_a_line_through_fewer_points_hides_no_peak(url: str, browser: Any) -> None:
-    with browser.new_context(viewport={"width": 390, "height": 900}) as context:
-        page = context.new_page()
+def test_a_line_through_fewer_points_hides_no_peak(url: str, page_of: Callable[..., Any]) -> None:
+    with page_of(390) as (page, _, _):
         page.goto(url)
         page.wait_for_selector("body[data-drawn]")
         given, drawn = page.evaluate(
