@@ -21,8 +21,9 @@ from nbclient import NotebookClient
 from playwright.sync_api import Page, sync_playwright
 
 from planner_adapters.cli import main
-from planner_adapters.grafana.build import COLOURS, MEANS
+from planner_adapters.grafana.build import COLOURS
 from planner_adapters.journal import read_journal
+from planner_adapters.report.reasons import kind_of
 from planner_adapters.simulation.synthetic import working_day
 
 HERE = Path(__file__).parent
@@ -125,8 +126,7 @@ def why(folder: Path) -> None:
     seen = list(dict.fromkeys(str(w.load_reason) for w in whys))
     for row, reason in enumerate(seen):
         held = [(at, 5 / 60) for at, w in zip(minutes, whys, strict=True) if w.load_reason == reason]
-        what = next((what for what, words in MEANS.items() if reason in words), "hold")
-        reasons.broken_barh(held, (row - 0.4, 0.8), color=COLOURS[what])
+        reasons.broken_barh(held, (row - 0.4, 0.8), color=COLOURS[kind_of(reason)])
     reasons.set(yticks=range(len(seen)), yticklabels=seen, xlabel="minutes")
     figure.savefig(HERE / "why.png", dpi=100)
 

@@ -9,6 +9,7 @@ from string import ascii_uppercase
 from typing import Any, Final
 
 from planner_adapters.grafana.panels import PREFIX, ROWS, SELECTOR, Panel
+from planner_adapters.report.reasons import kind_of
 from planner_core import Constraint, LoadReason, MissingExtraError, ThroughputReason
 
 try:
@@ -53,36 +54,17 @@ UID: Final = "planner-core"
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEIGHT: Final = {"stat": 4, "reasons": 7, "bounds": 5, "lines": 8, "steps": 8}
 COLOURS: Final = {
-    "up": "#d55e00",
+    "nothing": "#999999",
+    "floor": "#56b4e9",
+    "wait": "#0072b2",
+    "bound": "#0072b2",
+    "idle": "#009e73",
     "down": "#009e73",
-    "sets": "#56b4e9",
-    "hold": "#999999",
-    "held": "#0072b2",
+    "up": "#d55e00",
     "blind": "#e69f00",
-    "lost": "#cc79a7",
+    "broken": "#cc79a7",
 }
-"""Okabe and Ito's, which colour-blind people can tell apart; the words stand beside them all the same."""
-MEANS: Final[dict[str, set[LoadReason | ThroughputReason]]] = {
-    "up": {LoadReason.SCALE_UP},
-    "down": {LoadReason.SCALE_DOWN, LoadReason.IDLE},
-    "sets": {ThroughputReason.SCALE, ThroughputReason.SET_LOWER_BOUND},
-    "held": {
-        LoadReason.SCALING_IN_PROGRESS,
-        LoadReason.SCALE_DOWN_CAPPED_BY_THROUGHPUT,
-        LoadReason.SCALE_DOWN_REFUSED_CONSOLIDATION,
-        LoadReason.STABILISING,
-    },
-    "blind": {
-        LoadReason.NO_FPM_DATA,
-        LoadReason.WORKER_COUNT_MISMATCH,
-        LoadReason.INSUFFICIENT_DATA,
-        ThroughputReason.NO_TRAFFIC_DATA,
-        ThroughputReason.PREDICT_FAILED,
-        ThroughputReason.MODEL_NOT_READY,
-    },
-    "lost": {LoadReason.SLA_UNREACHABLE, ThroughputReason.SLA_UNREACHABLE},
-}
-"""Reasons by what they come to; the others hold."""
+"""Of the kinds of reasons that reports tell apart: Okabe and Ito's, which colour-blind people can tell apart too."""
 KEEP_FROM_MORE: Final = {
     Constraint.GPU_BUDGET,
     Constraint.INFEASIBLE_BUDGET,
@@ -189,8 +171,7 @@ def _reasons() -> Any:
     """One bar per reason that held in the time shown."""
     panel = _bars()
     for reason in dict.fromkeys(map(str, (*LoadReason, *ThroughputReason))):
-        colour = COLOURS[next((what for what, reasons in MEANS.items() if reason in reasons), "hold")]
-        _held(panel, MatcherConfig(id_val="byName", options=reason), reason, colour)
+        _held(panel, MatcherConfig(id_val="byName", options=reason), reason, COLOURS[kind_of(reason)])
     return panel
 
 
@@ -198,7 +179,7 @@ def _bounds() -> Any:
     """One bar per role and constraint that bound in the time shown."""
     panel = _bars()
     for constraint in Constraint:
-        colour = COLOURS["up" if constraint in KEEP_FROM_MORE else "held"]
+        colour = COLOURS["up" if constraint in KEEP_FROM_MORE else "bound"]
         _held(panel, MatcherConfig(id_val="byRegexp", options=f"/: {constraint}$/"), str(constraint), colour)
     return panel
 

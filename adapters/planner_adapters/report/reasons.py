@@ -6,7 +6,7 @@ from planner_core import LoadReason, ThroughputReason
 
 KINDS = {
     "nothing": "no change",
-    "floor": "a floor was set",
+    "floor": "the slow loop set a size",
     "wait": "waits for what was ordered, or for calm",
     "idle": "idle",
     "bound": "held up by the floor or by the survivors",
@@ -32,7 +32,7 @@ _KIND: dict[str, str] = {
     LoadReason.SLA_UNREACHABLE: "broken",
     ThroughputReason.NO_CHANGE: "nothing",
     ThroughputReason.SET_LOWER_BOUND: "floor",
-    ThroughputReason.SCALE: "up",
+    ThroughputReason.SCALE: "floor",
     ThroughputReason.NO_TRAFFIC_DATA: "blind",
     ThroughputReason.PREDICT_FAILED: "blind",
     ThroughputReason.MODEL_NOT_READY: "blind",
@@ -44,7 +44,7 @@ SILENT = frozenset({"unset", "disabled"})
 
 def kind_of(reason: str) -> str:
     """One of ``KINDS``; a reason that is new here counts as a change."""
-    return _KIND.get(reason, "up")
+    return "nothing" if reason in SILENT else _KIND.get(reason, "up")
 
 
 def notability(reason: str) -> int:
