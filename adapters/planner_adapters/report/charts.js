@@ -32,7 +32,7 @@ const charts = (() => {
       id, title, unit: "tokens", lines: [
         line("arrived", id, "blue", "solid", 1.2), line("forecast", `forecast_${id}`, "orange", "dash", 2)]})),
     {id: "capacity", title: "Capacity of a replica within the SLA", unit: "requests/s", lines: byRole("capacity_rps")},
-    {id: "kv", title: "KV cache in use or asked for", unit: "share", lines: byRole("kv_utilisation", "prefill")},
+    {id: "kv", title: "KV cache in use or asked for", unit: "of the cache", lines: byRole("kv_utilisation", "prefill")},
     {id: "queue", title: "Prompt tokens that wait", unit: "tokens", lines: byRole("queued_prefill_tokens", "decode")},
   ];
 
