@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
 from planner_adapters.cli import main
 from planner_adapters.explain import story_of, turning_points, with_config
 from planner_adapters.journal import read_journal
-from planner_core import ConfigError, Decision, TickInput, tick
+from planner_core import ConfigError, Decision, TickInput, WorkerCounts, tick
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,14 @@ def test_each_value_that_is_said_to_change_one_of_a_thousand_decisions_does(
     ticks: list[tuple[TickInput, Decision]],
 ) -> None:
     dice = np.random.default_rng(0)
+    found = 0
     for place in dice.integers(0, len(ticks), 1000):
-        check_turning_points(ticks[int(place)][0])
+        inputs, traffic = ticks[int(place)][0], ticks[int(place)][0].traffic
+        counts = {role: WorkerCounts(ready=int(dice.integers(1, 9))) for role in inputs.workers}
+        if traffic is not None and traffic.num_requests is not None:
+            traffic = attrs.evolve(traffic, num_requests=traffic.num_requests * dice.lognormal())
+        found += check_turning_points(attrs.evolve(inputs, workers=counts, traffic=traffic))
+    assert found > 1000
 
 
 def test_the_last_tick_is_explained_unless_another_is_asked_for(
