@@ -28,8 +28,9 @@ from planner_core import EngineSpec, Limits, PlannerConfig, Role, SlaTargets
 
 QUANTILE = 0.95
 """Share of the requests that must keep the SLA."""
-WATCHED_S = 240.0
-MOST_REQUESTS = 6000
+WATCHED_S, LONG_WATCHED_S = 100.0, 240.0
+"""Longer than the planner waits before it shrinks; the longer one where fewer requests come."""
+ENOUGH_REQUESTS, LEAST_REQUESTS = 20_000, 1000
 TOLERANCE = 0.005
 """A share of requests is counted with a few of them on either side."""
 
@@ -111,7 +112,8 @@ def steady_state(number: int) -> Steady:
         ttft_ms=float(rng.choice([300, 600, 1500])), itl_ms=float(rng.choice([25, 40, 80])), quantile=QUANTILE
     )
     rate = replicas * rng.uniform(0.02, 0.8) * most_rps(role, engine, isl, osl)
-    num = int(min(rate * WATCHED_S, MOST_REQUESTS)) + 50
+    watched_s = min(max(ENOUGH_REQUESTS / rate, WATCHED_S), LONG_WATCHED_S)
+    num = int(max(rate * watched_s, LEAST_REQUESTS))
     arrival_s = rng.exponential(1 / rate, num).cumsum()
     workload = Workload(
         name=str(number),

@@ -53,7 +53,9 @@ class EnsembleState:
 
 
 def _usual_members() -> tuple[Predictor[Any], ...]:
-    return (Constant(), Kalman(), LagRegression())
+    """The last value, what a trend and what lags foretell; and a plain mean of the latest few, for noisy beginnings."""
+    smooth = Kalman(q_level=0.3, q_trend=3e-7, r=1.0, min_points=1)
+    return (Constant(), Kalman(min_points=1), LagRegression(), smooth)
 
 
 def _are_predictors(instance: Any, attribute: attrs.Attribute[Any], members: Any) -> None:

@@ -37,6 +37,15 @@ def test_it_leans_on_the_member_that_forecasts_best() -> None:
         assert weights[best] > 0.75 * weights.sum()
 
 
+def test_a_few_noisy_values_are_smoothed_before_anybody_could_be_judged() -> None:
+    dice, ours, theirs = np.random.default_rng(2), 0.0, 0.0
+    for _ in range(40):
+        values = dice.normal(100, 30, 12).clip(0)
+        one, last = errors(Ensemble(), values, ahead=(1,)), errors(Constant(), values, ahead=(1,))
+        ours, theirs = ours + one[0], theirs + last[0]
+    assert ours <= 0.9 * theirs
+
+
 def test_one_member_alone_is_itself() -> None:
     alone, ensemble = Kalman(), Ensemble(members=[Kalman()])
     state, of_ensemble = alone.init(), ensemble.init()
