@@ -185,7 +185,7 @@ def test_starting_replicas_age_from_the_tick_that_asked_for_them() -> None:
 # The whole
 
 
-# What is said where the extra is absent can be seen only where it is; the tests below need it and skip there.
+# What is said without the extra can be seen only without it. Other tests of this file need it.
 @pytest.mark.skipif(HAS_MOCKER, reason="the extra `mocker` is there")
 def test_a_missing_extra_is_named_with_its_pip_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MissingExtraError, match=r"pip install 'planner-core\[mocker\]'"):

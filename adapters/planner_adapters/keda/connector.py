@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from planner_adapters.config_file import namespace_of
 from planner_adapters.environment import Connector, Order, Unobserved
 from planner_adapters.keda.decided import VALID_S, Decided
 from planner_core import ConfigError, PlannerConfig, Role, WorkerCounts
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from planner_adapters.kubernetes.kinds import Object
     from planner_adapters.kubernetes.services import Service
     from planner_adapters.kubernetes.targets import BeforeShrinking, Target
-
-DEPLOYMENT = "dynamo"
-"""The name of a deployment whose configuration has no ``namespace``."""
 
 
 def connect(config: PlannerConfig, engines: Connector, decided: Decided) -> Keda:
@@ -100,7 +98,7 @@ async def on_kubernetes(
 def _expected(config: PlannerConfig, decided: Decided) -> str:
     """The deployment's name, once its roles are expected."""
     interval_s = 0.0 if config.throughput is None else config.throughput.interval_s
-    deployment = config.shell.namespace or DEPLOYMENT
+    deployment = namespace_of(config)
     decided.expect(deployment, config.engines, valid_s=max(VALID_S, 3 * interval_s))
     return deployment
 
