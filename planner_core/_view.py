@@ -149,14 +149,13 @@ def _ready_in_s(inputs: TickInput) -> float:
 
 
 def _varies(demand: DemandState) -> float:
-    """Coefficient of variation of the recent rate, by chance alone."""
-    seen = (
-        (demand.recent_rps or 0.0) * 2 * forecast.RATE_MEMORY_S
-    )  # an exponential mean is over twice its memory
-    return math.sqrt(demand.dispersion / max(seen, 1.0))
+    """Coefficient of variation of the recent rate, by chance alone. An exponential mean is over twice its memory."""
+    num_requests = (demand.recent_rps or 0.0) * 2 * forecast.RATE_MEMORY_S
+    return math.sqrt(demand.dispersion / max(num_requests, 1.0))
 
 
 def _tokens_vary(demand: DemandState) -> float:
+    """The same of the recent rate of input tokens, which vary in length besides."""
     return _varies(demand) * math.sqrt(1 + (demand.inputs.cv2 or 0.0))
 
 

@@ -177,14 +177,14 @@ class Fleet:
         would miss may be missed besides.
         """
         latencies = {"ttft": (offer.ttft, promise.ttft_ms), "itl": (offer.itl, promise.itl_ms)}
+        doubtful = {name: latencies[name] for name in latencies if name in broken and broken[name].any()}
+        if not doubtful:
+            return broken
         lone_ttft = self.model.lone_ttft
         lone_s = {
             "ttft": 0.0 if lone_ttft is None else float(lone_ttft.mean_s[0]),
             "itl": self.model.lone_itl_s,
         }
-        doubtful = {name: latencies[name] for name in latencies if name in broken and broken[name].any()}
-        if not doubtful:
-            return broken
         twice = dict(zip(latencies, self.latencies(offer.engine_rps / 2, 2 * offer.engines)[:2], strict=True))
         for name, (delay, target_ms) in doubtful.items():
             larger = twice[name]

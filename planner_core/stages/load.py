@@ -30,6 +30,7 @@ GROWTHS = {0.75: 1.0, 0.95: 20.0}
 """Share of the cases → how many times as many requests as usual may miss the SLA if the load grows as much as in these,
 at most. What is rare may cost more, or room for the worst would stand idle for ever."""
 MOST_MISSED = 0.5
+"""Even of what is rare no larger share of the requests may miss the SLA, unless the SLA itself lets more."""
 KV_FILL = 0.9
 """Share of the KV cache that is planned for; the rest takes up requests that outgrow the mean."""
 
