@@ -131,10 +131,15 @@ def learn_traffic(demand: DemandState, inputs: TickInput) -> DemandState:
         demand.surges, rps, demand.recent_rps, traffic.duration_s, now_s, demand.requests.tokens
     )
     ready_in_s = _ready_in_s(inputs)
-    requests = growth.learn(demand.growth, demand.recent_rps, _varies(demand), now_s, ready_in_s)
+    bursts = known.since_s is not None
+    requests = growth.learn(
+        demand.growth, demand.recent_rps, _varies(demand), now_s, ready_in_s, bursts=bursts
+    )
     tokens = demand.token_growth
     if demand.recent_tps is not None:
-        tokens = growth.learn(tokens, demand.recent_tps, _tokens_vary(demand), now_s, ready_in_s)
+        tokens = growth.learn(
+            tokens, demand.recent_tps, _tokens_vary(demand), now_s, ready_in_s, bursts=bursts
+        )
     return attrs.evolve(demand, surges=known, growth=requests, token_growth=tokens)
 
 

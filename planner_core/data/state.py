@@ -79,14 +79,16 @@ class Requests:
 class Surges:
     """Bursts of arrivals that came and went."""
 
+    from_s: float | None = None
+    """Since when arrivals are watched."""
     lows: tuple[tuple[float, float], ...] = ()
-    """(time, requests per second) of the lowest rates of the last minutes, rising; at most 32."""
+    """(time, requests per second) of the lowest rates of the last minutes, rising from the level; at most 32."""
     peak_rps: float = 0.0
     """Highest rate of the burst under way."""
     since_s: float | None = None
     """Since when there is one."""
     ended: tuple[tuple[float, float, float], ...] = ()
-    """(end, highest rate, tokens per request) of the latest bursts; at most 8."""
+    """(end, highest rate above the level, tokens per request) of the latest bursts; at most 8."""
 
 
 @attrs.frozen(kw_only=True)

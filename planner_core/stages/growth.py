@@ -23,11 +23,13 @@ CHANCE = 1.645
 """Standard deviations that are chance: with so many, one in twenty of the differences that mean nothing is beyond."""
 
 
-def learn(growth: Growth, load: float, varies: float, now_s: float, horizon_s: float) -> Growth:
+def learn(
+    growth: Growth, load: float, varies: float, now_s: float, horizon_s: float, *, bursts: bool = False
+) -> Growth:
     """The memory with the smoothed ``load`` of now; one that stays the same ``varies`` by this share from time to time.
 
     ``horizon_s`` is the time in which a replica that is asked for becomes ready. A gap, or a clock that was set back,
-    begins the comparison anew.
+    begins the comparison anew. What rises while the load ``bursts`` isn't compared: bursts are remembered as such.
     """
     past = growth.past
     if past and not 0 <= now_s - past[-1][0] <= 2 * horizon_s:
@@ -36,7 +38,7 @@ def learn(growth: Growth, load: float, varies: float, now_s: float, horizon_s: f
         return growth
     past = (*past, (now_s, load))[-PARTS - 1 :]
     seen = growth.seen
-    if len(past) > PARTS and past[0][1] > 0:
+    if len(past) > PARTS and past[0][1] > 0 and not bursts:
         rise = min(load / past[0][1] - 1, ABSURD)
         chance = min(CHANCE * varies * math.sqrt(2), ABSURD)
         beyond_chance = math.sqrt(max(rise - chance, 0.0) * (rise + chance))

@@ -18,6 +18,8 @@ SOON_S = 600.0
 """Growth within this time of a shrinkage is taken to undo it."""
 FIRST_REGRET_S = 2 * 3600.0
 LONGEST_REGRET_S = 16 * 3600.0
+CLEARLY_LESS = 0.85
+"""A need below so much of a regretted size is another load, not the misjudged one."""
 
 
 def remember(memory: NeedMemory, now_s: float, need: int, *, idle: bool, window_s: float) -> NeedMemory:
@@ -44,14 +46,15 @@ def settle(
     """What the role gets of its need, and the memory of it.
 
     Growth at once; shrinkage down to the highest need of the window, and not to a size that is regretted, unless
-    the need has fallen below half of it. Before needs have been watched for a whole window, nothing shrinks.
+    the need has fallen clearly below it. Before needs have been watched for a whole window, nothing shrinks.
     """
     if need > current:
         return need, _regret(memory, current, now_s)
     if need == current or memory.from_s is None or now_s - memory.from_s < window_s:
         return current, memory
     settled = max(n for _, n in memory.highest)
-    if memory.regret_until_s is not None and now_s < memory.regret_until_s and 2 * settled > memory.regretted:
+    regrets = memory.regret_until_s is not None and now_s < memory.regret_until_s
+    if regrets and settled > CLEARLY_LESS * memory.regretted:
         settled = max(settled, memory.regretted + 1)
     if settled >= current:
         return current, memory

@@ -49,6 +49,15 @@ def test_chance_is_no_growth() -> None:
     assert expected(growth, 0.05, 0.75) == 0
 
 
+def test_what_rises_in_a_burst_is_no_usual_growth() -> None:
+    quiet = watch(lambda now_s: 10.0, 600)
+    growth = quiet
+    for now_s in np.arange(600.0, 720.0, WINDOW_S).tolist():
+        growth = learn(growth, 40.0, 0.0, now_s, START_S, bursts=True)
+    assert growth.seen == quiet.seen
+    assert growth.past[-1][1] == 40.0
+
+
 def test_a_gap_begins_the_comparison_anew() -> None:
     before = watch(lambda now_s: 10.0, 600)
     after = learn(before, 100.0, 0.0, 600 + 10 * START_S, START_S)
