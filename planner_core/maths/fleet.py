@@ -6,6 +6,7 @@ carries alone, times their number, is too little for large fleets and no answer 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import attrs
@@ -84,25 +85,58 @@ class Promise:
         """Share of the requests that may miss a target, or find no room."""
         return MEAN_MISS if self.quantile is None else 1 - self.quantile
 
-    def over(self, delay: Delay, target_ms: float) -> Any:
-        """Which fleets break the target; those of which the formulas can say nothing do."""
+    def late(self, delay: Delay, target_ms: float) -> Any:
+        """Share of the requests that miss the target, of each fleet; for a mean, how it relates to the target."""
         target_s = target_ms / 1e3
-        kept = delay.mean_s <= target_s if self.quantile is None else delay.beyond(target_s) <= self.miss
-        return ~kept
+        return delay.mean_s / target_s if self.quantile is None else delay.beyond(target_s)
 
-    def gains(self, delay: Delay, larger: Delay, target_ms: float) -> Any:
-        """Which fleets would miss clearly less, or be faster by a quarter on average, were they as large as ``larger``.
+    def over(self, late: dict[str, Any]) -> Any:
+        """Which fleets break it; those of which the formulas can say nothing do.
 
-        Clearly: a fifth less, not counting what may be missed anyway.
+        A request has to meet both targets. Those that miss one are mostly others than those that miss the other (long
+        prompts, and short outputs beside them), so the shares are added up.
         """
-        target_s = target_ms / 1e3
         if self.quantile is None:
-            return ~(delay.mean_s <= BEST_SLACK * larger.mean_s)
-        return ~(delay.beyond(target_s) <= self.miss + BEST_SLACK * larger.beyond(target_s))
+            return ~np.logical_and.reduce([mean <= 1.0 for mean in late.values()])
+        missed: Any = sum(late.values())
+        return ~(missed <= self.miss)
+
+    def mends(self, late: dict[str, Any], larger: dict[str, Any]) -> dict[str, Any]:
+        """Which fleets break it and would miss clearly less, or be a quarter faster on average, were they ``larger``.
+
+        Clearly: a fifth less, not counting what may be missed anyway. By the target that is broken; where it takes both
+        together, by the one that more requests miss.
+        """
+        if self.quantile is None:
+            return {
+                name: ~(mean <= np.maximum(BEST_SLACK * larger[name], 1.0)) for name, mean in late.items()
+            }
+        mended = {name: self._mends(share, larger[name]) for name, share in late.items()}
+        if len(late) == 2:
+            together = self._mends(sum(late.values()), sum(larger.values()))
+            by_itl = late["itl"] > late["ttft"]
+            mended["ttft"] |= together & ~by_itl
+            mended["itl"] |= together & by_itl
+        return mended
+
+    def _mends(self, share: Any, by_larger: Any) -> Any:
+        return ~(share <= self.miss + BEST_SLACK * by_larger)
 
     def of_ms(self, delay: Delay) -> Floats:
         """The latency that the target is about."""
         return (delay.mean_s if self.quantile is None else delay.quantile_s(self.quantile)) * 1e3
+
+
+def _targets(promise: Promise, ttft: Delay | None, itl: Delay | None) -> Iterator[tuple[str, Delay, float]]:
+    """(Name, latency, target in ms) of the latencies that there are."""
+    for name, delay, target_ms in (("ttft", ttft, promise.ttft_ms), ("itl", itl, promise.itl_ms)):
+        if delay is not None:
+            yield name, delay, target_ms
+
+
+def _late(promise: Promise, ttft: Delay | None, itl: Delay | None) -> dict[str, Any]:
+    """:meth:`Promise.late` of each target, by its name."""
+    return {name: promise.late(delay, ms) for name, delay, ms in _targets(promise, ttft, itl)}
 
 
 class Offer(NamedTuple):
@@ -162,38 +196,32 @@ class Fleet:
             found[self.model.limit] = offer.full | (offer.crowded > promise.miss)
         else:
             found["load"] = offer.full
-        if offer.ttft is not None:
-            found["ttft"] = promise.over(offer.ttft, promise.ttft_ms)
+        late = _late(promise, offer.ttft, offer.itl)
         if offer.itl is not None:
             near_best = offer.itl.mean_s <= BEST_SLACK * self.model.lone_itl_s
-            found["itl"] = promise.over(offer.itl, promise.itl_ms) & ~near_best
-        return self._worth_mending(promise, offer, found)
+            late["itl"] = np.where(near_best, 0.0, late["itl"])
+        return found | self._worth_mending(promise, offer, late)
 
-    def _worth_mending(self, promise: Promise, offer: Offer, broken: dict[str, Any]) -> dict[str, Any]:
-        """What is broken so that more engines would mend it.
+    def _worth_mending(self, promise: Promise, offer: Offer, late: dict[str, Any]) -> dict[str, Any]:
+        """The targets that are broken so that more engines would mend it.
 
         A few prompts that are nearly too long for an idle engine, or that hold up all others' tokens, would else ask
         for an idle engine each: thousands of them, to save a request in a hundred. So what even twice the fleet
         would miss may be missed besides.
         """
-        latencies = {"ttft": (offer.ttft, promise.ttft_ms), "itl": (offer.itl, promise.itl_ms)}
-        doubtful = {name: latencies[name] for name in latencies if name in broken and broken[name].any()}
-        if not doubtful:
-            return broken
+        over = promise.over(late)
+        if not over.any():
+            return dict.fromkeys(late, over)
+        twice = self.latencies(offer.engine_rps / 2, 2 * offer.engines)
+        broken = promise.mends(late, _late(promise, *twice[:2]))
         lone_ttft = self.model.lone_ttft
         lone_s = {
             "ttft": 0.0 if lone_ttft is None else float(lone_ttft.mean_s[0]),
             "itl": self.model.lone_itl_s,
         }
-        twice = dict(zip(latencies, self.latencies(offer.engine_rps / 2, 2 * offer.engines)[:2], strict=True))
-        for name, (delay, target_ms) in doubtful.items():
-            larger = twice[name]
-            assert delay is not None
-            assert larger is not None
-            gains = promise.gains(delay, larger, target_ms)
+        for name, delay, target_ms in _targets(promise, offer.ttft, offer.itl):
             if lone_s[name] * 1e3 > target_ms:  # everybody misses it, whatever the size
-                gains |= ~(delay.mean_s <= MOST_SLACK * lone_s[name])
-            broken[name] &= gains
+                broken[name] |= over & ~(delay.mean_s <= MOST_SLACK * lone_s[name])
         return broken
 
     def broken(self, promise: Promise, offer: Offer) -> Any:

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from planner_core import EngineSpec, Role
-from planner_core.maths.fleet import BEST_SLACK, Sizing, engines_for, fleet_latency
+from planner_core.maths.fleet import BEST_SLACK, Fleet, Sizing, engines_for, fleet_latency
 from planner_core.maths.shape import RequestShape
 from planner_core.perf import BatchLoad
 
@@ -127,6 +127,35 @@ def test_a_larger_fleet_than_needed_keeps_the_sla_too(
                 # Behind a router that balances tokens, prompts come in clumps to a large aggregated fleet.
                 worse = 1.25 if role is Role.AGG and latency_ms is offered.ttft_ms else 1.02
                 assert (latency_ms <= worse * target_ms).all()
+
+
+@given(shapes, rates_rps, targets_ms, targets_ms, st.sampled_from([0.9, 0.95, 0.99]))
+def test_two_targets_never_need_fewer_engines_than_one_of_them(
+    shape: RequestShape, rate_rps: float, ttft_ms: float, itl_ms: float, quantile: float
+) -> None:
+    both = sizing(Role.AGG, rate_rps, ttft_ms, itl_ms, quantile, shape).engines
+    assert both >= sizing(Role.AGG, rate_rps, ttft_ms, 1e9, quantile, shape).engines
+    assert both >= sizing(Role.AGG, rate_rps, 1e9, itl_ms, quantile, shape).engines
+
+
+@pytest.mark.parametrize("quantile", [0.9, 0.95, 0.99])
+def test_requests_that_miss_either_target_are_no_more_than_were_promised(quantile: float) -> None:
+    def missed(engines: int, ttft_ms: float, itl_ms: float) -> float:
+        sizes = np.array([float(engines)])
+        offer = fleet.offers(100.0 / sizes, sizes)
+        assert offer.ttft is not None
+        assert offer.itl is not None
+        return float(offer.ttft.beyond(ttft_ms / 1e3)[0] + offer.itl.beyond(itl_ms / 1e3)[0])
+
+    fleet = Fleet.of(Role.AGG, iteration, SPEC, SHAPE)
+    alone = fleet_latency(Role.AGG, iteration, SPEC, SHAPE, 100.0, 8, quantile)
+    assert alone.ttft_ms is not None
+    assert alone.itl_ms is not None
+    ttft_ms, itl_ms = 1.01 * float(alone.ttft_ms[0]), 1.01 * float(alone.itl_ms[0])
+    got = sizing(Role.AGG, 100.0, ttft_ms, itl_ms, quantile).engines
+    assert missed(8, ttft_ms, itl_ms) > 1.5 * (1 - quantile)  # each target alone is kept by eight
+    assert got > 8
+    assert missed(got, ttft_ms, itl_ms) <= 1 - quantile + 1e-9 < missed(got - 1, ttft_ms, itl_ms)
 
 
 @pytest.mark.parametrize("role", ROLES)
