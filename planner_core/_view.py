@@ -173,14 +173,19 @@ def growth_of(role: Role, demand: DemandState, share: float) -> float:
 
 
 def generated_tps(inputs: TickInput) -> float | None:
-    """Tokens per second that the reporting engines generate, by their latest passes; ``None``: none reports."""
+    """Tokens per second that the reporting engines generate; ``None``: none reports.
+
+    Tokens of all passes over the time of all, for each engine whose latest pass did some work. Not the mean of the
+    passes' rates: short passes are many and fast, and would count for more than their time.
+    """
     rates = []
     for role in inputs.config.engines:
         batch = inputs.batch(role)
         if role.decodes and len(batch.latest):
-            seconds = batch.wall_time_s[batch.latest]
-            at_work = seconds >= SHORTEST_S
-            rates.append(float(np.add.reduce(batch.num_decode[batch.latest][at_work] / seconds[at_work])))
+            at_work = (batch.wall_time_s >= SHORTEST_S) & ~np.isnan(batch.num_decode)
+            seconds = float(np.add.reduce(batch.wall_time_s[at_work]))
+            tokens = float(np.add.reduce(batch.num_decode[at_work]))
+            rates.append(np.count_nonzero(at_work[batch.latest]) * tokens / seconds if seconds else 0.0)
     return sum(rates) if rates else None
 
 

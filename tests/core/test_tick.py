@@ -199,6 +199,25 @@ def test_what_waits_counts_as_demand_besides_what_arrives(lab: Any) -> None:
     assert floors[1] > floors[0]
 
 
+@pytest.mark.parametrize("broken", [{}, {"num_decode": -1.0}, {"wall_time_s": float("nan")}])
+def test_short_passes_do_not_make_outputs_seem_longer_than_they_are(
+    lab: Any, broken: dict[str, float]
+) -> None:
+    mixed = lab.agg_pass("w0", 20, 8000, wall_time_s=0.2)
+    short = [lab.agg_pass("w0", 20, 0, wall_time_s=0.01) for _ in range(10)]
+    odd = [lab.agg_pass("w0", 20, 0, **broken)] if broken else []
+    generated_tps = 11 * 20 / 0.3
+    decision = lab.once(
+        lab.config("agg"),
+        workers={AGG: WorkerCounts(ready=1)},
+        fpm={AGG: [mixed, *odd, *short]},
+        traffic=TrafficObservation(
+            duration_s=5, num_requests=20, num_completed=5 * generated_tps / 200, isl=1000, osl=200
+        ),
+    )
+    assert decision.state.demand.requests.osl == 200
+
+
 def test_a_lost_scrape_is_no_silence(lab: Any) -> None:
     config = attrs.evolve(lab.config("agg"), load=None, throughput=lab.slow())
 
