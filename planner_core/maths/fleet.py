@@ -79,6 +79,8 @@ class Promise:
     itl_ms: float
     quantile: float | None
     """``None``: the mean has to meet the targets."""
+    strict: bool = False
+    """What more engines can't mend may be missed instead of the share that may be missed anyway, not besides."""
 
     @property
     def miss(self) -> float:
@@ -104,8 +106,8 @@ class Promise:
     def mends(self, late: dict[str, Any], larger: dict[str, Any]) -> dict[str, Any]:
         """Which fleets break it and would miss clearly less, or be a quarter faster on average, were they ``larger``.
 
-        Clearly: a fifth less, not counting what may be missed anyway. By the target that is broken; where it takes both
-        together, by the one that more requests miss.
+        Clearly: a fifth less, not counting what may be missed anyway; ``strict``: counting it. By the target that is
+        broken; where it takes both together, by the one that more requests miss.
         """
         if self.quantile is None:
             return {
@@ -120,7 +122,8 @@ class Promise:
         return mended
 
     def _mends(self, share: Any, by_larger: Any) -> Any:
-        return ~(share <= self.miss + BEST_SLACK * by_larger)
+        unmended = BEST_SLACK * by_larger
+        return ~(share <= (np.maximum(self.miss, unmended) if self.strict else self.miss + unmended))
 
     def of_ms(self, delay: Delay) -> Floats:
         """The latency that the target is about."""

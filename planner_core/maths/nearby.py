@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import attrs
 import numpy as np
 
 from planner_core.data.fpm import Bools, Floats
-from planner_core.maths.fleet import FULLEST, Fleet, Promise, size
+from planner_core.maths.fleet import FULLEST, Fleet, Offer, Promise, size
 
 _NEAR = np.array([-4.0, -3, -2, -1, 0])
 _FAR = np.array([-0.9, -0.75, -0.6, -0.45, -0.3, -0.2, -0.1])
@@ -90,13 +91,18 @@ def _just_right(fleet: Fleet, engines: int, promise: Promise, tighter: Promise) 
     sizes = np.repeat((float(engines), float(fewer)), len(rates))
     offer = fleet.offers(np.concatenate((rates, rates)) / sizes, sizes)
     too_much = _first_broken(fleet.broken(promise, offer)[: len(rates)])
-    spare = _first_broken(fleet.broken(tighter, offer)[len(rates) :])
+    spare = _first_broken(_tight(fleet, promise, tighter, offer)[len(rates) :])
     step = rates[0]
     return Right(
         spare_rps=0.0 if engines == 1 else float(step) * (spare + 1),
         most_rps=float(step) * too_much,
         too_much_rps=float(step) * (too_much + 1),
     )
+
+
+def _tight(fleet: Fleet, promise: Promise, tighter: Promise, offer: Offer) -> Any:
+    """Which fleets are too small to give up an engine for: without room, or keeping the promise by an excuse."""
+    return fleet.broken(tighter, offer) | fleet.broken(attrs.evolve(promise, strict=True), offer)
 
 
 def _first_broken(broken: Bools) -> int:
@@ -121,7 +127,7 @@ def _search(
     if needed is None:
         missing = max(size(fleet, promise, rate_rps).engines, engines + 1)
         return missing, missing
-    with_room = _fewest(sizes, fleet.broken(tighter, offer)) or engines
+    with_room = _fewest(sizes, _tight(fleet, promise, tighter, offer)) or engines
     return needed, max(needed, with_room)
 
 

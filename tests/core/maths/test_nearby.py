@@ -3,12 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from planner_core import EngineSpec, Role
-from planner_core.maths.fleet import Fleet, Promise, size
+from planner_core.maths.fleet import BEST_SLACK, Fleet, Promise, size
 from planner_core.maths.nearby import FINE, look_nearby
 from planner_core.maths.shape import RequestShape
 from planner_core.perf import BatchLoad
@@ -25,6 +26,11 @@ def iteration(load: BatchLoad) -> Any:
 
 
 FLEETS = {role: Fleet.of(role, iteration, SPEC, SHAPE) for role in Role}
+VARIED = {
+    (role, isl_cv2): Fleet.of(role, iteration, SPEC, attrs.evolve(SHAPE, isl_cv2=isl_cv2))
+    for role in (Role.PREFILL, Role.AGG)
+    for isl_cv2 in (0.5, 4.0)
+}
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -50,6 +56,41 @@ def test_a_quick_look_never_shrinks_below_what_keeps_the_tighter_promise(
     rate_rps = load * engines * fleet.saturated_rps
     look = look_nearby(fleet, rate_rps, engines, PROMISE, TIGHTER)
     assert look.with_room >= min(engines, size(fleet, TIGHTER, rate_rps).engines)
+
+
+def missed(fleet: Fleet, promise: Promise, rate_rps: float, engines: int) -> float:
+    """Share of the requests that miss the TTFT or the ITL."""
+    sizes = np.array([float(engines)])
+    offer = fleet.offers(rate_rps / sizes, sizes)
+    targets = ((offer.ttft, promise.ttft_ms), (offer.itl, promise.itl_ms))
+    return sum(float(delay.beyond(ms / 1e3)[0]) for delay, ms in targets if delay is not None)
+
+
+@pytest.mark.parametrize("role", [Role.PREFILL, Role.AGG])
+@pytest.mark.parametrize("isl_cv2", [0.5, 4.0])
+@given(st.integers(2, 300), st.floats(0.01, 0.9), st.sampled_from([0.9, 0.95, 0.99]))
+def test_engines_are_given_up_only_for_a_fleet_that_keeps_the_promise_or_hardly_could(
+    role: Role, isl_cv2: float, engines: int, load: float, quantile: float
+) -> None:
+    fleet = VARIED[role, isl_cv2]
+    rate_rps = load * engines * fleet.saturated_rps
+    promise, tighter = (attrs.evolve(p, itl_ms=2 * p.itl_ms, quantile=quantile) for p in (PROMISE, TIGHTER))
+    left = look_nearby(fleet, rate_rps, engines, promise, tighter).with_room
+    if left < engines:
+        unmended = BEST_SLACK * missed(fleet, promise, rate_rps * (1 + 2 * FINE), 2 * left)
+        assert missed(fleet, promise, rate_rps, left) <= max(1 - quantile, unmended) + 1e-3
+
+
+def test_prompts_that_are_long_for_the_target_keep_engines_that_would_not_be_asked_for() -> None:
+    # One prompt in five is six times as long as the others and takes 230 ms by itself.
+    kinds = ((0.8, 1500.0, 0.0), (0.2, 9000.0, 0.0))
+    fleet = Fleet.of(Role.AGG, iteration, SPEC, attrs.evolve(SHAPE, isl=3000, isl_mix=kinds))
+    promise = Promise(ttft_ms=300, itl_ms=100, quantile=0.95)
+    rate_rps = 6 * fleet.saturated_rps
+    look = look_nearby(fleet, rate_rps, 12, promise, attrs.evolve(promise, ttft_ms=240, itl_ms=80))
+    assert look.needed < look.with_room < 12
+    assert missed(fleet, promise, rate_rps, look.with_room) <= 0.05
+    assert missed(fleet, promise, rate_rps, look.needed) > 0.05
 
 
 @pytest.mark.parametrize("role", list(Role))
