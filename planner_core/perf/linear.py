@@ -35,8 +35,11 @@ FEATURES = 7
 FIRST_FIT_ROUNDS = 6
 """Reweighting rounds of the first fit; later fits start from the last one, and need fewer."""
 ROUNDS = 2
-PRIOR_WEIGHT = 0.05
-"""Weight of the prior against a pass; it decides only what the passes leave open."""
+PRIOR_SPREAD = 0.3
+"""Standard deviation of the prior's costs, as shares of a pass; it decides only what the passes leave open …"""
+FEW, FEW_SPREAD, MOST_SPREAD = 7.0, 0.05, 0.1
+"""… which is more if they vary more: in a first guess by ``FEW_SPREAD``, which counts as so many passes, and at most by
+``MOST_SPREAD``, so that an engine that has changed isn't taken for one of which nothing is known."""
 PRIOR_SHAPE = np.array([1.0, 1 / 150, 1e-7, 1 / 500, 1 / 200_000, 0.0, 0.0])
 """The prior: how costs relate, as multiples of the overhead. An 8B model on an H100 computes 150 prompt tokens, or
 decodes for 500 requests, or reads 200 000 KV tokens in the time of an empty pass; others, within a factor of three."""
@@ -175,7 +178,9 @@ def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, fl
     Errors are relative (each pass is divided by its duration), so a slow outlier has a residual of at most 1, and
     short passes matter as much as long ones. Huber weights (Huber, 1964) take the rest of the outliers' pull. A
     weak prior says how the costs relate; it settles what one operating point alone leaves open, and a handful of
-    varied passes overrules it. Old passes count less.
+    varied passes overrules it: it weighs as much as errors of its spread do beside those of a pass (the posterior mode
+    of a normal prior; ridge regression, Hoerl and Kennard 1970), so that passes which hardly vary beside a line say
+    where that line leads, however near to each other they are. Old passes count less.
     """
     from scipy.optimize import nnls
 
@@ -195,20 +200,26 @@ def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, fl
     scale, rows = scale[used], rows[used]
     num_used = len(rows)
     rows /= scale[:, None]  # means of 1: the solver's pivots, and the prior, see one size
-    prior = PRIOR_WEIGHT * math.sqrt(float(young @ young))
     system = np.zeros((num + num_used, num_used))
     target = np.empty(num + num_used)
     np.multiply(rows.T, young[:, None], out=system[:num])
     target[:num] = young
-    system[num:].flat[:: num_used + 1] = prior
     share = PRIOR_SHAPE[used] * scale
-    target[num:] = prior * share / share.sum()
+    share /= share.sum()
+
+    def hold(prior: float) -> None:
+        system[num:].flat[:: num_used + 1] = prior
+        target[num:] = prior * share
+
+    hold(FEW_SPREAD / PRIOR_SPREAD)
     solution = nnls(system, target)[0] if start is None else start[used] * scale
+    seen = float(count.sum())
     for _ in range(rounds):
         residual = np.abs(solution @ rows - 1.0)
-        weight = young * np.minimum(
-            1.0, np.sqrt(HUBER * spread_of(residual, count) / np.maximum(residual, 1e-12))
-        )
+        spread = spread_of(residual, count)
+        varies = math.sqrt((seen * spread**2 + FEW * FEW_SPREAD**2) / (seen + FEW))
+        hold(min(varies, MOST_SPREAD) / PRIOR_SPREAD)
+        weight = young * np.minimum(1.0, np.sqrt(HUBER * spread / np.maximum(residual, 1e-12)))
         np.multiply(rows.T, weight[:, None], out=system[:num])
         target[:num] = weight
         solution = nnls(system, target)[0]

@@ -229,6 +229,33 @@ def test_an_engine_that_became_twice_as_slow_is_followed_where_it_works_though_i
     assert estimates_s(role, state)[probe] == pytest.approx(2 * true_s(tokens, requests), rel=0.15)
 
 
+@pytest.mark.parametrize("contexts", [0.0, 0.05])
+@pytest.mark.parametrize(
+    "costs",
+    [(4.4e-3, 35e-6, 30e-9), (11e-3, 59e-6, 27e-9), (10e-3, 36e-6, 9e-9)],
+    ids=["8B", "70B", "70B fast"],
+)
+def test_steady_passes_of_a_nearly_steady_load_say_what_twenty_times_the_batch_takes(
+    costs: tuple[float, float, float], contexts: float
+) -> None:
+    overhead_s, per_request_s, per_kv_token_s = costs
+    dice = np.random.default_rng(2)
+    requests = dice.integers(32, 49, 200).astype(float)
+    kv_tokens = requests * 1000 * (1 + contexts * dice.standard_normal(200))
+    batch = FpmBatch(
+        worker_id=["w0"] * 200,
+        wall_time_s=overhead_s + per_request_s * requests + per_kv_token_s * kv_tokens,
+        num_decode=requests,
+        decode_kv_tokens=kv_tokens,
+    )
+    estimate = Linear().iteration_s(
+        one_by_one(batch), BatchLoad(num_decode=800.0, decode_kv_tokens=800_000.0)
+    )
+    assert estimate is not None
+    true = overhead_s + 800 * (per_request_s + 1000 * per_kv_token_s)
+    assert float(estimate.mean_s) == pytest.approx(true, rel=0.06)
+
+
 def test_it_is_not_ready_before_enough_passes() -> None:
     batch = passes(Role.DECODE, 5)
     assert Linear().iteration_s(learn(rows(batch, slice(0, 4))), BatchLoad(num_decode=1.0)) is None
