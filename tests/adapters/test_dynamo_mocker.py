@@ -185,8 +185,8 @@ def test_starting_replicas_age_from_the_tick_that_asked_for_them() -> None:
 # The whole
 
 
-# What is said without the extra can be seen only without it. Other tests of this file need it.
-@pytest.mark.skipif(HAS_MOCKER, reason="the extra `mocker` is there")
+# Where the extra is installed nothing is missing that could be named; where it isn't, this runs and the others can't.
+@pytest.mark.skipif(HAS_MOCKER, reason="needs an installation without the extra `mocker`")
 def test_a_missing_extra_is_named_with_its_pip_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MissingExtraError, match=r"pip install 'planner-core\[mocker\]'"):
         runtime()
