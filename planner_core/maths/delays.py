@@ -5,6 +5,7 @@ A :class:`Delay` answers for many fleets at once: arrays of shape (fleets, class
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
 import attrs
@@ -110,7 +111,7 @@ class Delay:
             share = share + weight
         return share
 
-    @property
+    @functools.cached_property
     def mean_s(self) -> Floats:
         """Shape (fleets,)."""
         total = np.asarray(self.own_s)

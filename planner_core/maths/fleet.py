@@ -6,8 +6,7 @@ carries alone, times their number, is too little for large fleets and no answer 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import numpy as np
@@ -130,30 +129,39 @@ class Promise:
         return (delay.mean_s if self.quantile is None else delay.quantile_s(self.quantile)) * 1e3
 
 
-def _targets(promise: Promise, ttft: Delay | None, itl: Delay | None) -> Iterator[tuple[str, Delay, float]]:
-    """(Name, latency, target in ms) of the latencies that there are."""
-    for name, delay, target_ms in (("ttft", ttft, promise.ttft_ms), ("itl", itl, promise.itl_ms)):
-        if delay is not None:
-            yield name, delay, target_ms
+@attrs.frozen(kw_only=True, eq=False)
+class Offer:
+    """What fleets offer, and what fleets of twice the size would at the same rates: found at once, looked at often."""
 
-
-def _late(promise: Promise, ttft: Delay | None, itl: Delay | None) -> dict[str, Any]:
-    """:meth:`Promise.late` of each target, by its name."""
-    return {name: promise.late(delay, ms) for name, delay, ms in _targets(promise, ttft, itl)}
-
-
-class Offer(NamedTuple):
-    """What fleets offer; arrays of shape (fleets,) and latencies of as many."""
-
-    engine_rps: Any
-    """Below saturation."""
-    engines: Any
     full: Any
-    """The queue grows without end."""
+    """The queue grows without end; shape (fleets,)."""
+    crowded: Any
+    """P(requests have to wait for memory or a seat); shape (fleets,)."""
     ttft: Delay | None
     itl: Delay | None
-    crowded: Any
-    """P(requests have to wait for memory or a seat)."""
+    """Latencies of the fleets, and behind them those of their doubles."""
+    _late: dict[tuple[float, float, bool], dict[str, Any]] = attrs.field(factory=dict, init=False, repr=False)
+
+    def late(self, promise: Promise) -> dict[str, Any]:
+        """:meth:`Promise.late` of each target that there is, by its name: rows of the fleets and of their doubles."""
+        asked = (promise.ttft_ms, promise.itl_ms, promise.quantile is None)
+        if asked not in self._late:
+            targets_ms = {"ttft": promise.ttft_ms, "itl": promise.itl_ms}
+            self._late[asked] = {
+                name: promise.late(delay, targets_ms[name]).reshape(2, -1)
+                for name, delay in self.delays.items()
+            }
+        return self._late[asked]
+
+    @property
+    def delays(self) -> dict[str, Delay]:
+        """The latencies that there are, by the names of their targets."""
+        return {name: d for name, d in (("ttft", self.ttft), ("itl", self.itl)) if d is not None}
+
+    def mean_s(self, name: str) -> Floats:
+        """Of a latency, without the doubles; shape (fleets,)."""
+        means: Floats = self.delays[name].mean_s
+        return means[: len(self.full)]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -186,10 +194,10 @@ class Fleet:
         """What fleets offer at rates per engine, any."""
         most = FULLEST * self.saturated_rps
         bounded = np.minimum(engine_rps, most)
-        ttft, itl, crowded = self.latencies(bounded, engines)
-        return Offer(
-            engine_rps=bounded, engines=engines, full=engine_rps >= most, ttft=ttft, itl=itl, crowded=crowded
+        ttft, itl, crowded = self.latencies(
+            np.concatenate((bounded, bounded / 2)), np.concatenate((engines, 2 * engines))
         )
+        return Offer(full=engine_rps >= most, crowded=crowded[: len(engines)], ttft=ttft, itl=itl)
 
     @_silent
     def breaks(self, promise: Promise, offer: Offer) -> dict[str, Any]:
@@ -199,13 +207,15 @@ class Fleet:
             found[self.model.limit] = offer.full | (offer.crowded > promise.miss)
         else:
             found["load"] = offer.full
-        late = _late(promise, offer.ttft, offer.itl)
+        late, by_double = ({name: rows[row] for name, rows in offer.late(promise).items()} for row in (0, 1))
         if offer.itl is not None:
-            near_best = offer.itl.mean_s <= BEST_SLACK * self.model.lone_itl_s
+            near_best = offer.mean_s("itl") <= BEST_SLACK * self.model.lone_itl_s
             late["itl"] = np.where(near_best, 0.0, late["itl"])
-        return found | self._worth_mending(promise, offer, late)
+        return found | self._worth_mending(promise, offer, late, by_double)
 
-    def _worth_mending(self, promise: Promise, offer: Offer, late: dict[str, Any]) -> dict[str, Any]:
+    def _worth_mending(
+        self, promise: Promise, offer: Offer, late: dict[str, Any], by_double: dict[str, Any]
+    ) -> dict[str, Any]:
         """The targets that are broken so that more engines would mend it.
 
         A few prompts that are nearly too long for an idle engine, or that hold up all others' tokens, would else ask
@@ -215,16 +225,15 @@ class Fleet:
         over = promise.over(late)
         if not over.any():
             return dict.fromkeys(late, over)
-        twice = self.latencies(offer.engine_rps / 2, 2 * offer.engines)
-        broken = promise.mends(late, _late(promise, *twice[:2]))
+        broken = promise.mends(late, by_double)
         lone_ttft = self.model.lone_ttft
         lone_s = {
             "ttft": 0.0 if lone_ttft is None else float(lone_ttft.mean_s[0]),
             "itl": self.model.lone_itl_s,
         }
-        for name, delay, target_ms in _targets(promise, offer.ttft, offer.itl):
-            if lone_s[name] * 1e3 > target_ms:  # everybody misses it, whatever the size
-                broken[name] |= over & ~(delay.mean_s <= MOST_SLACK * lone_s[name])
+        for name, target_ms in (("ttft", promise.ttft_ms), ("itl", promise.itl_ms)):
+            if name in late and lone_s[name] * 1e3 > target_ms:  # everybody misses it, whatever the size
+                broken[name] |= over & ~(offer.mean_s(name) <= MOST_SLACK * lone_s[name])
         return broken
 
     def broken(self, promise: Promise, offer: Offer) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -41,16 +42,33 @@ class Nearby:
     """Rate that they don't carry, rounded up."""
 
 
-def look_nearby(fleet: Fleet, rate_rps: float, engines: int, promise: Promise, tighter: Promise) -> Nearby:
-    """Engines for ``rate_rps`` requests per second, where ``engines`` (at least 1) run now."""
-    right = _just_right(fleet, engines, promise, tighter)
-    if right.spare_rps < rate_rps <= right.most_rps:
-        needed, with_room = engines, engines
-    else:
-        needed, with_room = _search(fleet, rounded_up(rate_rps), engines, promise, tighter)
-    return Nearby(
-        needed=needed, with_room=with_room, most_rps=right.most_rps, too_much_rps=right.too_much_rps
-    )
+class Ask(NamedTuple):
+    """What a fleet is looked at for."""
+
+    rate_rps: float
+    promise: Promise
+    tighter: Promise
+    """It differs from the promise in its targets; what is kept before an engine is given up."""
+
+
+def look_nearby(fleet: Fleet, engines: int, asks: Sequence[Ask]) -> list[Nearby]:
+    """Engines for each rate and promise, where ``engines`` (at least 1) run now."""
+    rights = _just_right(fleet, engines, tuple((ask.promise, ask.tighter) for ask in asks))
+    looks = []
+    for right, (rate_rps, promise, tighter) in zip(rights, asks, strict=True):
+        if right.spare_rps < rate_rps <= right.most_rps:
+            needed, with_room = engines, engines
+        else:
+            needed, with_room = _search(fleet, rounded_up(rate_rps), engines, promise, tighter)
+        looks.append(
+            Nearby(
+                needed=needed,
+                with_room=with_room,
+                most_rps=right.most_rps,
+                too_much_rps=right.too_much_rps,
+            )
+        )
+    return looks
 
 
 @attrs.frozen
@@ -84,20 +102,25 @@ class Right:
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _just_right(fleet: Fleet, engines: int, promise: Promise, tighter: Promise) -> Right:
-    """By a look at many rates; what lies between two of them is not just right."""
+def _just_right(fleet: Fleet, engines: int, promises: tuple[tuple[Promise, Promise], ...]) -> list[Right]:
+    """By a look at many rates, once for all promises; what lies between two of them is not just right."""
     rates = fleet.saturated_rps * FULLEST * _SHARES * engines
     fewer = max(engines - 1, 1)
     sizes = np.repeat((float(engines), float(fewer)), len(rates))
     offer = fleet.offers(np.concatenate((rates, rates)) / sizes, sizes)
-    too_much = _first_broken(fleet.broken(promise, offer)[: len(rates)])
-    spare = _first_broken(_tight(fleet, promise, tighter, offer)[len(rates) :])
-    step = rates[0]
-    return Right(
-        spare_rps=0.0 if engines == 1 else float(step) * (spare + 1),
-        most_rps=float(step) * too_much,
-        too_much_rps=float(step) * (too_much + 1),
-    )
+    step = float(rates[0])
+    rights = []
+    for promise, tighter in promises:
+        too_much = _first_broken(fleet.broken(promise, offer)[: len(rates)])
+        spare = _first_broken(_tight(fleet, promise, tighter, offer)[len(rates) :])
+        rights.append(
+            Right(
+                spare_rps=0.0 if engines == 1 else step * (spare + 1),
+                most_rps=step * too_much,
+                too_much_rps=step * (too_much + 1),
+            )
+        )
+    return rights
 
 
 def _tight(fleet: Fleet, promise: Promise, tighter: Promise, offer: Offer) -> Any:

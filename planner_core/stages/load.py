@@ -18,7 +18,7 @@ from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
 from planner_core.maths.batch_fleet import BatchFleet
 from planner_core.maths.fleet import Fleet, Promise
-from planner_core.maths.nearby import Nearby, alone, look_nearby
+from planner_core.maths.nearby import Ask, Nearby, alone, look_nearby
 from planner_core.maths.next_request import Latency, latency
 from planner_core.maths.queueing import BUSY_SHARE, whole
 from planner_core.maths.sla import Curve, Iteration, capacity
@@ -80,7 +80,7 @@ def survey(s: Situation) -> Nearby | None:
         return None
     backlog_rps = _backlog(s) / s.loop.drain_s
     engines = max(1, round(s.total * s.engines_per_replica))
-    looks = []
+    asks = []
     for growth, may_miss in zip(s.growths, GROWTHS.values(), strict=True):
         miss = min(may_miss * (1 - s.sla.share), max(MOST_MISSED, 1 - s.sla.share))
         keep, room = (
@@ -88,15 +88,18 @@ def survey(s: Situation) -> Nearby | None:
             for promise in (promised(s.sla), with_room(s.sla, s.loop))
         )
         rate_rps = max(s.arrivals_rps * (1 + growth) + backlog_rps, s.burst_rps)
-        near = look_nearby(s.curve.load, rate_rps, engines, keep, room)
-        looks.append(attrs.evolve(near, too_much_rps=(near.too_much_rps - backlog_rps) / (1 + growth)))
+        asks.append(Ask(rate_rps, keep, room))
         if not any(s.growths):
             break  # the others would promise less for the same rate
-    return attrs.evolve(
-        looks[0],
+    looks = look_nearby(s.curve.load, engines, asks)
+    return Nearby(
         needed=max(look.needed for look in looks),
         with_room=max(look.with_room for look in looks),
-        too_much_rps=min(look.too_much_rps for look in looks),
+        most_rps=looks[0].most_rps,
+        too_much_rps=min(
+            (look.too_much_rps - backlog_rps) / (1 + growth)
+            for look, growth in zip(looks, s.growths, strict=False)
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planner_core import EngineSpec, Role
 from planner_core.maths.fleet import BEST_SLACK, Fleet, Promise, size
-from planner_core.maths.nearby import FINE, look_nearby
+from planner_core.maths.nearby import FINE, Ask, Nearby, look_nearby
 from planner_core.maths.shape import RequestShape
 from planner_core.perf import BatchLoad
 
@@ -33,6 +33,10 @@ VARIED = {
 }
 
 
+def look_once(fleet: Fleet, rate_rps: float, engines: int, promise: Promise, tighter: Promise) -> Nearby:
+    return look_nearby(fleet, engines, [Ask(rate_rps, promise, tighter)])[0]
+
+
 @pytest.mark.parametrize("role", list(Role))
 @given(st.integers(1, 3000), st.floats(0.01, 2.5))
 def test_a_quick_look_grows_when_a_search_among_all_sizes_would(
@@ -40,7 +44,7 @@ def test_a_quick_look_grows_when_a_search_among_all_sizes_would(
 ) -> None:
     fleet = FLEETS[role]
     rate_rps = load * engines * fleet.saturated_rps
-    look = look_nearby(fleet, rate_rps, engines, PROMISE, TIGHTER)
+    look = look_once(fleet, rate_rps, engines, PROMISE, TIGHTER)
     if size(fleet, PROMISE, rate_rps).engines > engines:
         assert look.needed > engines
     if look.needed > engines:
@@ -54,7 +58,7 @@ def test_a_quick_look_never_shrinks_below_what_keeps_the_tighter_promise(
 ) -> None:
     fleet = FLEETS[role]
     rate_rps = load * engines * fleet.saturated_rps
-    look = look_nearby(fleet, rate_rps, engines, PROMISE, TIGHTER)
+    look = look_once(fleet, rate_rps, engines, PROMISE, TIGHTER)
     assert look.with_room >= min(engines, size(fleet, TIGHTER, rate_rps).engines)
 
 
@@ -75,7 +79,7 @@ def test_engines_are_given_up_only_for_a_fleet_that_keeps_the_promise_or_hardly_
     fleet = VARIED[role, isl_cv2]
     rate_rps = load * engines * fleet.saturated_rps
     promise, tighter = (attrs.evolve(p, itl_ms=2 * p.itl_ms, quantile=quantile) for p in (PROMISE, TIGHTER))
-    left = look_nearby(fleet, rate_rps, engines, promise, tighter).with_room
+    left = look_once(fleet, rate_rps, engines, promise, tighter).with_room
     if left < engines:
         unmended = BEST_SLACK * missed(fleet, promise, rate_rps * (1 + 2 * FINE), 2 * left)
         assert missed(fleet, promise, rate_rps, left) <= max(1 - quantile, unmended) + 1e-3
@@ -87,7 +91,7 @@ def test_prompts_that_are_long_for_the_target_keep_engines_that_would_not_be_ask
     fleet = Fleet.of(Role.AGG, iteration, SPEC, attrs.evolve(SHAPE, isl=3000, isl_mix=kinds))
     promise = Promise(ttft_ms=300, itl_ms=100, quantile=0.95)
     rate_rps = 6 * fleet.saturated_rps
-    look = look_nearby(fleet, rate_rps, 12, promise, attrs.evolve(promise, ttft_ms=240, itl_ms=80))
+    look = look_once(fleet, rate_rps, 12, promise, attrs.evolve(promise, ttft_ms=240, itl_ms=80))
     assert look.needed < look.with_room < 12
     assert missed(fleet, promise, rate_rps, look.with_room) <= 0.05
     assert missed(fleet, promise, rate_rps, look.needed) > 0.05
@@ -100,7 +104,7 @@ def test_a_quick_look_at_a_higher_rate_never_finds_fewer(
 ) -> None:
     fleet = FLEETS[role]
     rate_rps = load * engines * fleet.saturated_rps
-    one, other = (look_nearby(fleet, rate, engines, PROMISE, TIGHTER) for rate in (rate_rps, rate_rps * more))
+    one, other = (look_once(fleet, rate, engines, PROMISE, TIGHTER) for rate in (rate_rps, rate_rps * more))
     assert one.needed <= other.needed
     assert one.with_room <= other.with_room
 
@@ -109,6 +113,18 @@ def test_a_quick_look_at_a_higher_rate_never_finds_fewer(
 @pytest.mark.parametrize("engines", [1, 7, 400])
 def test_what_the_present_engines_carry_is_where_they_begin_to_be_too_few(role: Role, engines: int) -> None:
     fleet = FLEETS[role]
-    look = look_nearby(fleet, fleet.saturated_rps * engines / 2, engines, PROMISE, TIGHTER)
+    look = look_once(fleet, fleet.saturated_rps * engines / 2, engines, PROMISE, TIGHTER)
     assert size(fleet, PROMISE, look.most_rps).engines <= engines
     assert size(fleet, PROMISE, look.too_much_rps * 1.001).engines > engines
+
+
+@pytest.mark.parametrize("role", list(Role))
+@given(st.integers(1, 300), st.floats(0.01, 1.2), st.floats(1, 1.5))
+def test_several_promises_are_looked_at_together_as_each_by_itself(
+    role: Role, engines: int, load: float, more: float
+) -> None:
+    fleet = FLEETS[role]
+    rate_rps = load * engines * fleet.saturated_rps
+    rarely = tuple(attrs.evolve(each, quantile=0.8) for each in (PROMISE, TIGHTER))
+    asks = [Ask(rate_rps, PROMISE, TIGHTER), Ask(rate_rps * more, *rarely)]
+    assert look_nearby(fleet, engines, asks) == [look_once(fleet, ask[0], engines, *ask[1:]) for ask in asks]
