@@ -52,7 +52,7 @@ def plan(
             )
             floor = throughput.floor_for(
                 rate_rps,
-                sizings_for(view, config, shape_of(demand, view.reports, predicted), rate_rps),
+                sizings_for(view, config, shape_of(demand, view.reports, predicted, view.memory), rate_rps),
                 model_ready=view.iteration is not None,
                 per_replica=view.engines_per_replica,
                 before=view.fleet.desired if state.floor is None else state.floor,

@@ -18,7 +18,7 @@ from planner_core.maths.next_request import Latency
 from planner_core.maths.next_request import latency as next_latency
 from planner_core.maths.sla import RequestShape
 from planner_core.maths.work import Reports, reports_of, shape_from_work
-from planner_core.stages import forecast, growth, inventory, load, schedule, surges
+from planner_core.stages import forecast, growth, inventory, load, routing, schedule, surges
 from planner_core.types import RoleDiagnostics, TickInput, TrafficForecast
 
 RECENT_S = 60.0
@@ -59,7 +59,11 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
     if batch.num_workers:
         reports = reports_of(role, batch, demand.kv_hit_rate or 0.0, loop.metric_samples)
     if config.target == "sla":
-        shape = shape_of(demand, reports, inputs.forecast)
+        shape = shape_of(demand, reports, inputs.forecast, memory)
+        if due.advanced and reports is not None and shape is not None:
+            uneven = routing.learn(memory.uneven, role, reports.each, shape, due.elapsed_s)
+            memory = attrs.evolve(memory, uneven=uneven)
+            shape = shape_of(demand, reports, inputs.forecast, memory)
         if reports is not None and fleet.total and iteration is not None and shape is not None:
             engine_curve = curve_of(role, iteration, spec, shape, config.sla.share)
             situation = load.Situation(
@@ -99,9 +103,11 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
 
 
 def shape_of(
-    demand: DemandState, reports: Reports | None, coming: TrafficForecast | None
+    demand: DemandState, reports: Reports | None, coming: TrafficForecast | None, memory: FleetMemory
 ) -> RequestShape | None:
-    """What requests are like: from forecast or traffic, else from what engines hold; ``None`` if nothing is known."""
+    """What a role's requests are like: from forecast or traffic, else from what engines hold; ``None`` if nothing is
+    known.
+    """
     seen = demand.requests
     isl = (coming.isl if coming else None) or seen.isl
     osl = (coming.osl if coming else None) or seen.osl
@@ -117,6 +123,7 @@ def shape_of(
         osl_cv2=seen.osl_cv2,
         kv_hit_rate=seen.kv_hit_rate,
         accept_length=seen.accept_length,
+        dealt=routing.dealt(memory.uneven),
     )
 
 

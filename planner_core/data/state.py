@@ -156,6 +156,9 @@ class FleetMemory:
     """Ages of the starts under way at the last tick, oldest first, to see which of them end; at most 16."""
     ready: int | None = None
     """Ready replicas at the last tick."""
+    uneven: float = 1.0
+    """How much work varies between engines, 1 being as if by chance: what a router is taken to do until it is seen to
+    balance."""
 
 
 @attrs.frozen(kw_only=True)

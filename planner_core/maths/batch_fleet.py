@@ -17,6 +17,7 @@ from planner_core.config import EngineSpec
 from planner_core.data.fpm import Floats
 from planner_core.data.roles import Role
 from planner_core.maths.delays import Delay, GammaWait, UniformWait
+from planner_core.maths.in_turn import REGULAR, one_by_one, pool_of
 from planner_core.maths.queueing import endless_passes
 from planner_core.maths.shape import DEFAULT_NUM_SEQS, Iteration, RequestShape, chunk_tokens, prompt_s
 from planner_core.perf import BatchLoad
@@ -80,6 +81,8 @@ class BatchFleet:
     """Work of a prompt as a multiple of the mean one's: (lowest, mean, highest) of each class, shape (3, classes)."""
     prompt_second: float
     """Mean square of that."""
+    dealt: float
+    """Share of the requests that come to the engines in turn."""
 
     @classmethod
     def of(cls, role: Role, iteration: Iteration, spec: EngineSpec, shape: RequestShape) -> BatchFleet:
@@ -121,7 +124,8 @@ class BatchFleet:
             more_s = per_token_s * fresh
             first_s = np.maximum(one_s - base_s - per_token_s * one, 0.0)
             prompt_share, ratio, second = _prompt_classes(iteration, shape, chunk)
-        pass_s = base_s + first_s * -np.expm1(-per_pass) + per_pass * more_s
+        some = (1 - shape.dealt) * -np.expm1(-per_pass) + shape.dealt * np.minimum(per_pass, 1.0)
+        pass_s = base_s + first_s * some + per_pass * more_s
         return cls(
             batch=batch,
             base_s=base_s,
@@ -139,6 +143,7 @@ class BatchFleet:
             prompt_share=prompt_share,
             prompt_ratio=ratio,
             prompt_second=second,
+            dealt=shape.dealt,
         )
 
     @property
@@ -213,7 +218,7 @@ class BatchFleet:
             )
         slope = s.slope_s / (1 - growth)
         eta = np.minimum(s.batch * slope / mean_s, MOST_ELASTIC)
-        batch_variance = s.batch / (1 - eta) / engines
+        batch_variance = s.batch / (1 - eta) / self._pool(engines)
         # A request sees its own batch: its even share of the others, and itself.
         mean_s = mean_s + slope * (np.maximum(s.batch + 1 / engines, 1.0) - np.maximum(s.batch, 1.0))
         stay = np.maximum((1 - eta)[:, None] * self.passes / self.iterations, 1e-6)
@@ -237,18 +242,38 @@ class BatchFleet:
         room = (self.batch[-1] + 0.5 - s.batch) / np.sqrt(2 * np.maximum(batch_variance, 1e-12))
         return ttft, itl, _normal_tail(room)
 
+    def _pool(self, engines: Floats) -> Floats:
+        """So many engines share their luck. Prompts make what is dealt in turn as uneven as chance would."""
+        return pool_of(engines, self.dealt if self.prompt_share is None else self.dealt / REGULAR)
+
     def _refill(self, arriving: Floats, engines: Floats) -> Floats:
         """Share of the prompts that fill a hole together with others; ``arriving``: in the fleet, per pass."""
         others = arriving * (1 - 1 / engines)
-        share: Floats = others / (others + FILLED * self.prompt_second)
+        share: Floats = (1 - self.dealt) * others / (others + FILLED * self.prompt_second)
         return share
+
+    def _saved_s(
+        self, s: Steady, per_pass: Floats, engines: Floats, refill: Floats, in_turn_none: Any
+    ) -> Floats:
+        """What a pass is shorter than reckoned: prompts that fill holes together share what the first one costs.
+
+        In turn they come to an engine one by one, so that hardly two share it. ``in_turn_none``: share of the passes
+        without a prompt that was reckoned with for these.
+        """
+        clump = 1 + (self.prompt_second - 1) * refill
+        clumped = np.exp(-per_pass / clump) - np.exp(-per_pass)
+        if self.dealt:
+            singly = one_by_one(engines, per_pass)[0] - in_turn_none
+            clumped = (1 - self.dealt) * clumped + self.dealt * singly
+        saved: Floats = s.first_s * clumped
+        return saved
 
     def _shared(self, engine_rps: Floats, engines: Floats, s: Steady) -> Floats:
         """The batch, where prompts that come together share what the first one of a pass costs."""
         per_pass = s.batch / self.iterations
         pass_s = per_pass / np.maximum(engine_rps, 1e-300)
-        clump = 1 + (self.prompt_second - 1) * self._refill(per_pass * engines, engines)
-        saved_s = s.first_s * (np.exp(-per_pass / clump) - np.exp(-per_pass))
+        refill = self._refill(per_pass * engines, engines)
+        saved_s = self._saved_s(s, per_pass, engines, refill, np.maximum(1 - per_pass, 0.0))
         elasticity = np.minimum(s.batch * s.slope_s / pass_s, MOST_ELASTIC)
         shared: Floats = s.batch * np.maximum(1 - saved_s / pass_s / (1 - elasticity), 0.1)
         return shared
@@ -270,9 +295,9 @@ class BatchFleet:
         serving = -np.expm1(-s.batch)
         refill = self._refill(engine_rps * engines * passes.mean_s, engines)
         per_pass = engine_rps * passes.mean_s
-        clump = 1 + (self.prompt_second - 1) * refill
-        saved_s = s.first_s * (np.exp(-per_pass / clump) - np.exp(-per_pass))
-        mean_s = passes.mean_s - saved_s / (1 - rho)
+        saved_s = self._saved_s(s, per_pass, engines, refill, empty)
+        grown = rho + self.dealt * engine_rps * s.first_s
+        mean_s = passes.mean_s - saved_s / np.maximum(1 - grown, 0.03)
         full_second = self.prompt_second * s.more_s**2
         mates_s = (self.prompt_second - 1) * s.more_s
         pass_variance = s.first_s**2 * empty * (1 - empty) + engine_rps * passes.mean_s * full_second
@@ -306,7 +331,10 @@ class BatchFleet:
                 ),
             ),
         )
-        growth = np.minimum(rho + s.first_s * engine_rps * empty, 0.97)
+        alone = empty
+        if self.dealt:
+            alone = (1 - self.dealt) * empty + self.dealt * one_by_one(engines, per_pass)[1]
+        growth = np.minimum(rho + s.first_s * engine_rps * alone, 0.97)
         arrivals = engine_rps * passes.mean_s
         work_variance = (
             s.first_s**2 * empty * (1 - empty)

@@ -15,6 +15,7 @@ import numpy as np
 from planner_core.config import EngineSpec
 from planner_core.data.fpm import Floats
 from planner_core.maths.delays import Delay, GammaWait, UniformWait
+from planner_core.maths.in_turn import pool_of
 from planner_core.maths.queueing import erlang, gated_passes
 from planner_core.maths.shape import Iteration, RequestShape, chunk_tokens, prompt_s
 from planner_core.perf import BatchLoad
@@ -58,6 +59,8 @@ class PrefillFleet:
     """Time of a short prompt alone."""
     equality: float
     """1 for prompts of equal length, towards 0 for mixed ones."""
+    dealt: float
+    """Share of the prompts that come to the engines in turn."""
 
     @classmethod
     def of(cls, iteration: Iteration, spec: EngineSpec, shape: RequestShape) -> PrefillFleet:
@@ -88,6 +91,7 @@ class PrefillFleet:
             residual_variance=max(third / (3 * mean) - residual**2, residual**2 / 3),
             short_s=float(np.interp(SHORT_SHARE, np.cumsum(share) - share / 2, own_s)),
             equality=_equality(second / mean**2 - 1),
+            dealt=shape.dealt,
         )
 
     @property
@@ -105,6 +109,7 @@ class PrefillFleet:
 
     def ttft(self, engine_rps: Floats, engines: Floats) -> Delay:
         """TTFT at this rate per engine (below saturation), of fleets of this many engines; both of shape (fleets,)."""
+        engines = pool_of(engines, self.dealt)
         load = engine_rps * self.full_s
         more_s = self.full_s + (self.near_s - self.full_s) * (1 - load**FULL_POWER)
         overhead_s = np.maximum(self.own_mean_s - more_s, 0.0)
