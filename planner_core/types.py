@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -116,6 +115,8 @@ class Decision:
 
     def _repr_html_(self) -> str:
         """A table for notebooks, a row per role; whatever a worker calls itself stays text."""
+        from html import escape
+
         rows = [("role", "replicas", "reason", "bound by", "in words")]
         for role, why in self.explanations.items():
             current = "?" if why.current is None else str(why.current)

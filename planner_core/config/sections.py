@@ -8,7 +8,7 @@ import attrs
 
 from planner_core.data.checks import config_number, flag, object_with, one_of, text
 from planner_core.data.errors import ConfigError
-from planner_core.predictors import Ensemble, Predictor
+from planner_core.predictors import Predictor
 
 _COUNT_OR_NONE = config_number(whole=True, least=0, optional=True)
 _POSITIVE_OR_NONE = config_number(whole=True, least=1, optional=True)
@@ -88,13 +88,19 @@ class QueueThresholds:
             raise ConfigError(problems)
 
 
+def _ensemble() -> Predictor[Any]:
+    from planner_core.predictors import Ensemble  # here, so that only those who forecast load it
+
+    return Ensemble()
+
+
 @attrs.frozen(kw_only=True)
 class ThroughputScaling:
     """The slow, predictive loop: a forecast sets a floor under each role."""
 
     interval_s: float = attrs.field(default=180.0, validator=config_number(above=0))
     predictor: Predictor[Any] = attrs.field(
-        factory=Ensemble, validator=object_with("init", "observe", "forecast")
+        factory=_ensemble, validator=object_with("init", "observe", "forecast")
     )
     """Forecasts request rate, ISL and OSL, each with a state of its own."""
     max_step_replicas: int = attrs.field(default=8, validator=config_number(whole=True, least=1))

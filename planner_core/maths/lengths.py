@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import attrs
 import numpy as np
@@ -13,12 +13,20 @@ from planner_core.data.fpm import Floats
 
 EDGES = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0])
 """Probabilities that part a continuous distribution into classes: fine in the tail, where an SLA lives."""
-_Z = np.array([NormalDist().inv_cdf(float(p)) for p in EDGES[1:-1]])
-_Z_ALL = np.concatenate(([-np.inf], _Z, [np.inf]))
-_Z_ENDS = np.clip(_Z_ALL, -3.2, 3.2)
 _SHARE = np.diff(EDGES)
+FARTHEST = 3.2
+"""Standard deviations at which the outermost classes are taken to end."""
 NEXT_TO_CONSTANT = 1e-4
 """Squared coefficient of variation below which all lengths count as equal."""
+
+
+@functools.cache
+def _normal_edges() -> Floats:
+    """``EDGES`` as quantiles of the standard normal distribution."""
+    from statistics import NormalDist  # here, as importing it takes longer than any module of ours
+
+    inner = [NormalDist().inv_cdf(float(p)) for p in EDGES[1:-1]]
+    return np.array([-np.inf, *inner, np.inf])
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -52,8 +60,9 @@ class Lengths:
             only = np.array([mean])
             return cls(share=np.ones(1), low=only, tokens=only, high=only)
         sigma = math.sqrt(math.log1p(cv2))
-        edges = mean * np.exp(sigma * _Z_ENDS - sigma * sigma / 2)
-        below = ndtr(_Z_ALL - sigma)
+        z = _normal_edges()
+        edges = mean * np.exp(sigma * np.clip(z, -FARTHEST, FARTHEST) - sigma * sigma / 2)
+        below = ndtr(z - sigma)
         tokens = mean * np.diff(below) / _SHARE
         return cls(share=_SHARE, low=edges[:-1], tokens=tokens, high=np.maximum(edges[1:], tokens))
 
