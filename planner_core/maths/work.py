@@ -58,11 +58,12 @@ class Reports:
 
 def reports_of(role: Role, batch: FpmBatch, kv_hit_rate: float, metric_samples: int) -> Reports:
     """The work in hand. The latest pass of an engine counts, so that an idle engine is seen as idle."""
-    now = batch.table[:, batch.latest]
+    one_each = len(batch) == len(batch.latest)
+    now = batch.table if one_each else batch.table[:, batch.latest]
     each = _work(now, kv_hit_rate)
     every = _work(np.add.reduce(now, axis=1).tolist(), kv_hit_rate)
     num_busy = float(np.count_nonzero(each.prefill_tokens))
-    if role is Role.AGG and len(batch) > len(batch.latest) and every.num_decode + every.prefill_tokens > 0:
+    if role is Role.AGG and not one_each and every.num_decode + every.prefill_tokens > 0:
         at_work = now[ROW_OF["prefill_tokens"]] + now[ROW_OF["num_decode"]] > 0
         mixed = _prompt_tokens_per_pass(batch, metric_samples) * at_work
         each = each._replace(prefill_tokens=mixed)

@@ -21,10 +21,11 @@ def keep(axes: Floats, max_samples: int, num_buckets: int) -> Ints | slice:
     rows = axes.shape[1]
     if rows <= max_samples:
         return slice(None)
-    newest_first = _bucket(axes, num_buckets)[::-1]
+    # small numbers are sorted by counting
+    newest_first = _bucket(axes, num_buckets)[::-1].astype(np.min_scalar_type(num_buckets))
     order = newest_first.argsort(kind="stable")
-    ordered = newest_first[order]
-    newer_in_bucket = np.arange(rows) - ordered.searchsorted(ordered)
+    sizes = np.bincount(newest_first)
+    newer_in_bucket = np.arange(rows) - np.repeat(sizes.cumsum() - sizes, sizes)
     cost = np.empty(
         rows, np.int64
     )  # what a crowded bucket's older samples cost most; ties: the older one goes

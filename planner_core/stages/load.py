@@ -83,12 +83,8 @@ def survey(s: Situation) -> Nearby | None:
     asks = []
     for growth, may_miss in zip(s.growths, GROWTHS.values(), strict=True):
         miss = min(may_miss * (1 - s.sla.share), max(MOST_MISSED, 1 - s.sla.share))
-        keep, room = (
-            attrs.evolve(promise, quantile=1 - miss)
-            for promise in (promised(s.sla), with_room(s.sla, s.loop))
-        )
         rate_rps = max(s.arrivals_rps * (1 + growth) + backlog_rps, s.burst_rps)
-        asks.append(Ask(rate_rps, keep, room))
+        asks.append(Ask(rate_rps, promised(s.sla, 1 - miss), with_room(s.sla, s.loop, 1 - miss)))
         if not any(s.growths):
             break  # the others would promise less for the same rate
     looks = look_nearby(s.curve.load, engines, asks)
@@ -103,15 +99,18 @@ def survey(s: Situation) -> Nearby | None:
     )
 
 
-def promised(sla: SlaTargets) -> Promise:
-    """The SLA as a promise that a fleet is sized for."""
-    return Promise(ttft_ms=sla.ttft_ms, itl_ms=sla.itl_ms, quantile=sla.share)
+def promised(sla: SlaTargets, quantile: float | None = None) -> Promise:
+    """The SLA as a promise that a fleet is sized for; ``quantile`` of the requests, unless the SLA's share of them."""
+    return Promise(
+        ttft_ms=sla.ttft_ms, itl_ms=sla.itl_ms, quantile=sla.share if quantile is None else quantile
+    )
 
 
-def with_room(sla: SlaTargets, loop: LoadScaling) -> Promise:
+def with_room(sla: SlaTargets, loop: LoadScaling, quantile: float | None = None) -> Promise:
     """The tighter promise that a fleet has to keep before it may shrink."""
     share = loop.down_sensitivity / 100 or 1.0
-    return Promise(ttft_ms=sla.ttft_ms * share, itl_ms=sla.itl_ms * share, quantile=sla.share)
+    loose = promised(sla, quantile)
+    return Promise(ttft_ms=loose.ttft_ms * share, itl_ms=loose.itl_ms * share, quantile=loose.quantile)
 
 
 def wish(s: Situation, now: Latency) -> Wish:
