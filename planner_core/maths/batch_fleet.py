@@ -201,7 +201,7 @@ class BatchFleet:
         passage of o·d + work(t) = t, with variance o·Var(work in a pass)/(1 − ρ)² (Prabhu, Queues and Inventories,
         1965).
         """
-        s = self.steady(engine_rps)
+        s, shared = self.steady(engine_rps), pool_of(engines, self.dealt)
         if self.prompt_share is not None:
             s = self._at(self._shared(engine_rps, engines, s))
         rho = np.minimum(engine_rps * s.more_s, 0.99)
@@ -212,8 +212,8 @@ class BatchFleet:
                 engine_rps,
                 s,
                 rho,
-                second * (LEAST_VARIED + (1 - LEAST_VARIED) / engines),
-                second * engines**-EVENED,
+                second * (LEAST_VARIED + (1 - LEAST_VARIED) / shared),
+                second * shared**-EVENED,
                 engines,
             )
         slope = s.slope_s / (1 - growth)

@@ -128,7 +128,8 @@ def learn(
     ended = _ended_starts_s(memory, counts, elapsed_s)
     ages = counts.starting_ages_s
     pending = ages or (counts.expected is not None and counts.expected > counts.ready)
-    return FleetMemory(
+    return attrs.evolve(
+        memory,
         fpm_at_s=fpm_at_s,
         pending_since_s=_since(memory.pending_since_s, now_s) if pending else None,
         mismatch_since_s=_since(memory.mismatch_since_s, now_s) if batch.num_workers < counts.ready else None,

@@ -43,7 +43,7 @@ def learn(uneven: float, role: Role, work: Work[Floats], shape: RequestShape, el
         return uneven
     deviation = tokens - each
     variance = float(deviation @ deviation) / (num - 1)
-    seen = min(variance / (each * mean * (1 + relative_square)), 1.0)
+    seen = min(variance / (each * float(mean) * (1 + relative_square)), 1.0)
     return uneven + (seen - uneven) * -math.expm1(-(num - 1) * elapsed_s / MEMORY_ENGINE_S)
 
 

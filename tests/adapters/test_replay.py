@@ -260,3 +260,28 @@ def test_attainment_of_both_targets_is_at_most_that_of_each() -> None:
     result = replay(busy_quarter_hour(), config_for("agg", "latency", ttft_ms=60, itl_ms=7), pools("agg"))
     assert 0 < result.sla_attainment <= min(result.ttft_attainment, result.itl_attainment) < 1
     assert result.ttft_ms["p50"] < result.ttft_ms["p95"] < result.ttft_ms["p99"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("mode", ROLES)
+def test_the_planner_learns_how_requests_are_routed(mode: str) -> None:
+    dice, number = np.random.default_rng(3), 30_000
+    lengths = [np.maximum(dice.gamma(2.0, mean / 2, number), 2).astype(np.int64) for mean in (1000, 100)]
+    workload = Workload(
+        name="random",
+        arrival_s=np.cumsum(dice.exponential(1 / 100, number)),
+        input_tokens=lengths[0],
+        output_tokens=lengths[1],
+    )
+    known = {}
+    for routing in ("round_robin", "least_loaded"):
+        policy = PlannerPolicy(config_for(mode, "sla"))
+        replay(workload, config_for(mode, "sla"), pools(mode, 8), policy=policy, routing=routing)
+        assert policy.last is not None
+        decision = policy.last[1]
+        known[routing] = [
+            state.fleet.uneven for role, state in decision.state.roles.items() if decision.replicas[role] > 2
+        ]
+    assert known["round_robin"]
+    assert min(known["round_robin"]) > 0.65
+    assert known["least_loaded"]
+    assert max(known["least_loaded"]) < 0.5

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
 from planner_adapters.simulation import PRESETS, Cluster, PoolSpec
+from planner_adapters.simulation.pool import Routing
 from planner_core import EngineSpec, Role
 from planner_core.maths.fleet import Fleet, fleet_latency
 from planner_core.maths.shape import RequestShape
@@ -28,7 +30,9 @@ def iteration(load: BatchLoad) -> Any:
     return 11.02e-3 + prompts + 59.3e-6 * load.num_decode + 27.1e-9 * load.decode_kv_tokens
 
 
-def simulated(role: Role, rate_rps: float, replicas: int, number: int = 12_000) -> tuple[Any, Any]:
+def simulated(
+    role: Role, rate_rps: float, replicas: int, number: int = 12_000, routing: Routing = "least_loaded"
+) -> tuple[Any, Any]:
     """(TTFT, ITL) in ms of a fixed fleet's requests, without the first quarter."""
     dice = np.random.default_rng(4)
     sigma = np.sqrt(np.log1p(0.5))
@@ -37,7 +41,7 @@ def simulated(role: Role, rate_rps: float, replicas: int, number: int = 12_000) 
         for mean in (1000, 100)
     ]
     arrival_s = np.cumsum(dice.exponential(1 / rate_rps, number))
-    cluster = Cluster(roles={role: PoolSpec(engine=MODEL, replicas=replicas)}, routing="least_loaded")
+    cluster = Cluster(roles={role: PoolSpec(engine=MODEL, replicas=replicas)}, routing=routing)
     cluster.submit(arrival_s=arrival_s, input_tokens=lengths[0], output_tokens=lengths[1])
     cluster.advance(float(arrival_s[-1]) + 300)
     results = cluster.results()
@@ -54,3 +58,19 @@ def test_a_simulated_fleet_is_as_fast_as_foretold(role: Role, replicas: int) -> 
         for foretold, seen in ((offered.ttft_ms, ttft_ms), (offered.itl_ms, itl_ms)):
             if foretold is not None:
                 assert float(foretold[0]) == pytest.approx(float(np.nanquantile(seen, quantile)), rel=0.2)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_what_is_dealt_in_turn_is_as_late_as_foretold_and_later_than_a_pool(role: Role) -> None:
+    dealt = attrs.evolve(SHAPE, dealt=1.0)
+    rate_rps = 0.8 * 8 * Fleet.of(role, iteration, SPEC, SHAPE).saturated_rps
+    seen = simulated(role, rate_rps, 8, 40_000, "round_robin")
+    in_turn, pool = (
+        fleet_latency(role, iteration, SPEC, shape, rate_rps, 8, 0.99) for shape in (dealt, SHAPE)
+    )
+    for foretold, of_pool, ms in zip(
+        (in_turn.ttft_ms, in_turn.itl_ms), (pool.ttft_ms, pool.itl_ms), seen, strict=True
+    ):
+        if foretold is not None and of_pool is not None:
+            assert float(foretold[0]) == pytest.approx(float(np.nanquantile(ms, 0.99)), rel=0.2)
+            assert float(foretold[0]) > float(of_pool[0])
