@@ -15,7 +15,7 @@ ISL, OSL = 1000, 100
 KV_TOKENS = 200_000
 BLOCK_TOKENS = 16
 PREFILL_S = 0.020 + 80e-6 * ISL
-SLOTS = 12
+SLOTS = 20
 """Engines of a role that can be scraped."""
 STEP_S = 0.05
 COUNTERS = (
