@@ -252,20 +252,14 @@ class BatchFleet:
         share: Floats = (1 - self.dealt) * others / (others + FILLED * self.prompt_second)
         return share
 
-    def _saved_s(
-        self, s: Steady, per_pass: Floats, engines: Floats, refill: Floats, in_turn_none: Any
-    ) -> Floats:
+    def _saved_s(self, s: Steady, per_pass: Floats, refill: Floats, singly: Any) -> Floats:
         """What a pass is shorter than reckoned: prompts that fill holes together share what the first one costs.
 
-        In turn they come to an engine one by one, so that hardly two share it. ``in_turn_none``: share of the passes
-        without a prompt that was reckoned with for these.
+        ``singly``: how many more passes are without a prompt than reckoned, where they come in turn.
         """
         clump = 1 + (self.prompt_second - 1) * refill
         clumped = np.exp(-per_pass / clump) - np.exp(-per_pass)
-        if self.dealt:
-            singly = one_by_one(engines, per_pass)[0] - in_turn_none
-            clumped = (1 - self.dealt) * clumped + self.dealt * singly
-        saved: Floats = s.first_s * clumped
+        saved: Floats = s.first_s * ((1 - self.dealt) * clumped + self.dealt * singly)
         return saved
 
     def _shared(self, engine_rps: Floats, engines: Floats, s: Steady) -> Floats:
@@ -273,7 +267,8 @@ class BatchFleet:
         per_pass = s.batch / self.iterations
         pass_s = per_pass / np.maximum(engine_rps, 1e-300)
         refill = self._refill(per_pass * engines, engines)
-        saved_s = self._saved_s(s, per_pass, engines, refill, np.maximum(1 - per_pass, 0.0))
+        singly = one_by_one(engines, per_pass)[0] - np.maximum(1 - per_pass, 0.0) if self.dealt else 0.0
+        saved_s = self._saved_s(s, per_pass, refill, singly)
         elasticity = np.minimum(s.batch * s.slope_s / pass_s, MOST_ELASTIC)
         shared: Floats = s.batch * np.maximum(1 - saved_s / pass_s / (1 - elasticity), 0.1)
         return shared
@@ -295,7 +290,8 @@ class BatchFleet:
         serving = -np.expm1(-s.batch)
         refill = self._refill(engine_rps * engines * passes.mean_s, engines)
         per_pass = engine_rps * passes.mean_s
-        saved_s = self._saved_s(s, per_pass, engines, refill, empty)
+        none, fewer = one_by_one(engines, per_pass) if self.dealt else (empty, empty)
+        saved_s = self._saved_s(s, per_pass, refill, none - empty)
         grown = rho + self.dealt * engine_rps * s.first_s
         mean_s = passes.mean_s - saved_s / np.maximum(1 - grown, 0.03)
         full_second = self.prompt_second * s.more_s**2
@@ -331,10 +327,8 @@ class BatchFleet:
                 ),
             ),
         )
-        alone = empty
-        if self.dealt:
-            alone = (1 - self.dealt) * empty + self.dealt * one_by_one(engines, per_pass)[1]
-        growth = np.minimum(rho + s.first_s * engine_rps * alone, 0.97)
+        growing = s.first_s * engine_rps * ((1 - self.dealt) * empty + self.dealt * fewer)
+        growth = np.minimum(rho + growing, 0.97)
         arrivals = engine_rps * passes.mean_s
         work_variance = (
             s.first_s**2 * empty * (1 - empty)
