@@ -63,7 +63,7 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
         if due.advanced and reports is not None and shape is not None:
             uneven = routing.learn(memory.uneven, role, reports.each, shape, due.elapsed_s)
             memory = attrs.evolve(memory, uneven=uneven)
-            shape = shape_of(demand, reports, inputs.forecast, memory)
+            shape = attrs.evolve(shape, dealt=routing.dealt(uneven))
         if reports is not None and fleet.total and iteration is not None and shape is not None:
             engine_curve = curve_of(role, iteration, spec, shape, config.sla.share)
             situation = load.Situation(

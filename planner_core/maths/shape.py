@@ -49,8 +49,8 @@ class RequestShape:
     accept_length: float = 1.0
     """Tokens per decode iteration."""
     dealt: float = 0.0
-    """Share of them that a router deals to engines in turn, whatever these have in hand (round robin); the others go to
-    the least loaded engine."""
+    """Share of the requests that a router deals to engines in turn, whatever these have in hand (round robin); the
+    others go to the least loaded engine."""
     isl_mix: Mix | None = None
     """Kinds of requests by input tokens, where more is known than ``isl`` and ``isl_cv2``; to agree with them."""
     osl_mix: Mix | None = None
