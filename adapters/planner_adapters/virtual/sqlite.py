@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -96,7 +97,7 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         file = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            file.execute("PRAGMA journal_mode = WAL")
+            _log_ahead(file)
             file.execute("PRAGMA synchronous = FULL")  # else the last decisions are lost with the power
             file.execute(
                 "CREATE TABLE IF NOT EXISTS ledger"
@@ -106,3 +107,20 @@ class SqliteStore:
             file.close()
             raise
         return file
+
+
+def _log_ahead(file: sqlite3.Connection) -> None:
+    """Write-ahead logging from now on.
+
+    While another process writes, SQLite refuses to change over at once, whatever its timeout, so the waiting is ours:
+    two that open a new file together both get in.
+    """
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            file.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(POLL_S)

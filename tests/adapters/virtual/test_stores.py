@@ -152,6 +152,21 @@ def test_a_sqlite_file_uses_write_ahead_logging(tmp_path: Path) -> None:
     file.close()
 
 
+def test_a_new_sqlite_file_is_opened_while_another_process_writes_to_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        other = sqlite3.connect(tmp_path / "decisions.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        store = SqliteStore(tmp_path / "decisions.db")
+        reading = asyncio.create_task(store.read())
+        await asyncio.wait({reading}, timeout=0.2)
+        other.execute("COMMIT")
+        other.close()
+        assert (await reading).text is None
+        await store.close()
+
+    asyncio.run(main())
+
+
 def test_an_etcd_that_is_away_is_said_so_by_name() -> None:
     async def main() -> None:
         store = EtcdStore(["http://127.0.0.1:1"], key="planner/chat")
