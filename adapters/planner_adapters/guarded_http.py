@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 4_096
 """Of a request's body."""
 SHORTEST_TOKEN = 16
+SILENT_S = 60.0
+"""A connection that brings no request for so long is closed; aiohttp by itself waits for an hour."""
 
 
 class Tokens:
@@ -91,7 +93,12 @@ async def serving(
     from aiohttp import web
 
     runner = web.AppRunner(
-        served, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=5.0
+        served,
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,
+        keepalive_timeout=SILENT_S,
+        shutdown_timeout=5.0,
     )
     await runner.setup()
     try:

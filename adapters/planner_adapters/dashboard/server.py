@@ -19,6 +19,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from planner_adapters import guarded_http
 from planner_adapters.dashboard.client import Client
 from planner_adapters.report.builder import Added, SeriesBuilder
 from planner_adapters.report.page import (
@@ -204,7 +205,9 @@ class Dashboard:
         app = web.Application(middlewares=[self._guarded])
         app.router.add_get("/events", self._events)
         app.router.add_get("/{name:.*}", self._file)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=guarded_http.SILENT_S, shutdown_timeout=1.0
+        )
         try:
             await runner.setup()
             await web.TCPSite(runner, self._host, self._asked_port).start()

@@ -13,6 +13,7 @@ import pytest
 
 aiohttp = pytest.importorskip("aiohttp", reason="the dashboard is served by aiohttp, which is not installed")
 
+from planner_adapters import guarded_http  # noqa: E402
 from planner_adapters.dashboard import Dashboard  # noqa: E402
 from planner_adapters.dashboard.client import MOST_WAITING  # noqa: E402
 from planner_core import PlannerConfig, Role, ShellSettings  # noqa: E402
@@ -67,6 +68,26 @@ def test_a_browser_sees_the_past_and_then_every_tick(noisy_run: Run, config: Pla
                 says = {each["role"]: each["sentence"] for each in data["now"]["latest"]}
                 assert says == {role: why.sentence() for role, why in decision.explanations.items()}
                 assert data["values"]["prefill.ready"][0] == inputs.workers[Role.PREFILL].ready
+            await seen.aclose()
+
+    within_bound(talk())
+
+
+def test_a_connection_that_says_nothing_is_closed_and_one_that_listens_is_not(
+    noisy_run: Run, config: PlannerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_http, "SILENT_S", 0.2)
+
+    async def talk() -> None:
+        async with Dashboard(config, port=0) as dashboard, aiohttp.ClientSession() as session:
+            seen = events(session, dashboard.port)
+            listening = asyncio.create_task(anext(seen))
+            await until(lambda: dashboard.num_clients == 1)
+            reader, writer = await asyncio.open_connection("127.0.0.1", dashboard.port)
+            assert await reader.read() == b""
+            writer.close()
+            dashboard.update(*next(iter(noisy_run(1))))
+            assert (await listening)[0] == "snapshot"
             await seen.aclose()
 
     within_bound(talk())

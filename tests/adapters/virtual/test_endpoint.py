@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 
+from planner_adapters import guarded_http
 from planner_adapters.virtual import MemoryStore, SqliteStore, Store, VirtualClient, connect, serve
 from planner_adapters.virtual.endpoint import MOST_WAITING
 from planner_core import NextTick, PlannerConfig, Role
@@ -76,6 +78,22 @@ def test_a_scheduler_waits_scales_and_reports_over_http() -> None:
         workers = await planner.workers()
         assert {role: counts.ready for role, counts in workers.items()} == Two.replicas
         assert await asked(f"{url}/decision?after=1&timeout_s=0") == (204, None)
+
+    served(story)
+
+
+def test_a_connection_that_says_nothing_is_closed_and_one_that_waits_for_its_answer_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guarded_http, "SILENT_S", 0.2)
+
+    async def story(store: Store, url: str) -> None:
+        waiting = asyncio.create_task(asked(f"{url}/decision?timeout_s=1"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        async with asyncio.timeout(BOUND_S):
+            assert await reader.read() == b""
+        writer.close()
+        assert await waiting == (204, None)
 
     served(story)
 
