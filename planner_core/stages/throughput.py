@@ -8,6 +8,9 @@ from planner_core.data.reasons import ThroughputReason
 from planner_core.maths.fleet import Sizing
 from planner_core.maths.queueing import whole
 
+MOST_HEADROOM = 3.0
+"""Times the mean that is expected."""
+
 
 @attrs.frozen(kw_only=True)
 class Floor:
@@ -20,9 +23,10 @@ class Floor:
 def planned_rps(mean_rps: float, std_rps: float, z: float, backlog_rps: float) -> float:
     """The rate to plan for: a quantile of the forecast (``z`` of the normal distribution) and the backlog's share.
 
-    The headroom is at most the mean again: a spread that outlives the traffic it was learned from keeps nothing up.
+    The headroom is bounded by the mean: a spread that outlives the traffic it was learned from keeps nothing up, and
+    the next burst after a lull is provided for.
     """
-    return mean_rps + min(z * std_rps, mean_rps) + backlog_rps
+    return mean_rps + min(z * std_rps, MOST_HEADROOM * mean_rps) + backlog_rps
 
 
 def floor_for(

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from planner_core import ThroughputReason
 from planner_core.maths.fleet import Sizing
-from planner_core.stages.throughput import Floor, floor_for, planned_rps
+from planner_core.predictors import Ensemble
+from planner_core.stages.throughput import MOST_HEADROOM, Floor, floor_for, planned_rps
 
 rates = st.floats(0, 1e6, allow_subnormal=False)
 
@@ -70,8 +71,19 @@ def test_an_unreachable_sla_is_named_and_sized_by_load() -> None:
 
 
 @given(rates, rates, st.floats(0, 3), rates)
-def test_what_is_planned_for_is_the_forecast_or_more_and_its_headroom_at_most_doubles_it(
+def test_what_is_planned_for_is_the_forecast_or_more_and_its_headroom_is_bounded_by_it(
     mean_rps: float, std_rps: float, z: float, backlog_rps: float
 ) -> None:
     planned = planned_rps(mean_rps, std_rps, z, backlog_rps)
-    assert mean_rps + backlog_rps <= planned <= (2 * mean_rps + backlog_rps) * (1 + 1e-12)
+    assert mean_rps + backlog_rps <= planned <= ((1 + MOST_HEADROOM) * mean_rps + backlog_rps) * (1 + 1e-12)
+
+
+def test_in_a_lull_the_next_burst_is_provided_for() -> None:
+    predictor = Ensemble()
+    state = predictor.init()
+    for rate_rps in (4.0, 40.0, 5.0, 38.0, 4.0, 42.0, 4.0):
+        state = predictor.observe(state, rate_rps)
+    coming = predictor.forecast(state)
+    assert coming is not None
+    assert planned_rps(float(coming.mean[0]), float(coming.std[0]), 0.84, 0.0) > 30
+    assert planned_rps(0.0, float(coming.std[0]), 0.84, 0.0) == 0
