@@ -55,6 +55,16 @@ def hovered(page: Any) -> str:
     return "".join("".join(page.locator("#tip").all_text_contents()).split())
 
 
+def test_every_reason_is_seen_without_scrolling_within_the_table(
+    url: str, page_of: Callable[..., Any]
+) -> None:
+    with page_of(1280) as (page, _, _):
+        page.goto(url)
+        page.wait_for_selector("body[data-drawn]")
+        box = page.locator("#times").locator("..")
+        assert box.evaluate("each => each.scrollHeight <= each.clientHeight")
+
+
 def test_zooming_into_one_chart_zooms_into_all(url: str, page_of: Callable[..., Any]) -> None:
     with page_of(1280) as (page, _, _):
         page.goto(url)
