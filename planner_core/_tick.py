@@ -108,7 +108,11 @@ def tick(inputs: TickInput) -> Decision:
     # decide
     states = {
         role: RoleState(
-            perf=view.perf, floor=plans[role].floor.replicas, fleet=view.memory, needs=settled[role].needs
+            perf=view.perf,
+            floor=plans[role].floor.replicas,
+            fleet=view.memory,
+            needs=settled[role].needs,
+            hindsight=view.hindsight,
         )
         for role, view in views.items()
     }

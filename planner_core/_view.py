@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -12,13 +13,13 @@ from planner_core._engine import Engine, curve_of, engine_of
 from planner_core.config import LoadScaling, PlannerConfig
 from planner_core.data.fpm import SHORTEST_S, Floats, FpmBatch
 from planner_core.data.roles import Role
-from planner_core.data.state import DemandState, FleetMemory, RoleState
+from planner_core.data.state import DemandState, FleetMemory, Hindsight, RoleState
 from planner_core.maths.fleet import Fleet, Sizing, size
 from planner_core.maths.next_request import Latency
 from planner_core.maths.next_request import latency as next_latency
 from planner_core.maths.sla import RequestShape
 from planner_core.maths.work import Reports, reports_of, shape_from_work
-from planner_core.stages import forecast, growth, inventory, load, routing, schedule, surges
+from planner_core.stages import forecast, growth, hindsight, inventory, load, routing, schedule, surges
 from planner_core.types import RoleDiagnostics, TickInput, TrafficForecast
 
 RECENT_S = 60.0
@@ -38,6 +39,7 @@ class View:
     perf: Any
     """State of the performance model."""
     memory: FleetMemory
+    hindsight: Hindsight
     reports: Reports | None
     iteration: Engine | None
     situation: load.Situation | None
@@ -48,7 +50,7 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
     """Learn from what was measured of a role, and see what there is."""
     config, batch, now_s = inputs.config, inputs.batch(role), inputs.now_s
     spec, counts, loop = config.engines[role], inputs.workers.get(role), config.load_loop or DEFAULT_LOAD
-    model, perf, memory = config.perf_model(role), state.perf, state.fleet
+    model, perf, memory, past = config.perf_model(role), state.perf, state.fleet, state.hindsight
     if due.advanced:
         perf = model.observe(perf, batch)
         memory = inventory.learn(memory, counts, batch, now_s, due.elapsed_s)
@@ -65,6 +67,10 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
             memory = attrs.evolve(memory, uneven=uneven)
             shape = attrs.evolve(shape, dealt=routing.dealt(uneven))
         if reports is not None and fleet.total and iteration is not None and shape is not None:
+            others = (known.hindsight for other, known in inputs.state.roles.items() if other is not role)
+            elsewhere = sum(hindsight.missed(known) for known in others)
+            most = len(load.LEVELS) - 1
+            level = hindsight.level(past, most, fleet.startup_s, config.sla.share, elsewhere)
             engine_curve = curve_of(role, iteration, spec, shape, config.sla.share)
             situation = load.Situation(
                 role=role,
@@ -83,15 +89,20 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
                 coverage=fleet.coverage,
                 arrivals_rps=arrivals_rps(demand, inputs),
                 burst_rps=surges.expected_rps(demand.surges, now_s, demand.requests.tokens),
-                growths=tuple(growth_of(role, demand, share) for share in load.GROWTHS),
+                growths={share: growth_of(role, demand, share) for share in load.GROWTHS},
+                level=level,
+                least=hindsight.least(past, level),
                 startup_s=fleet.startup_s,
             )
-            situation = attrs.evolve(situation, nearby=load.survey(situation))
+            situation = attrs.evolve(situation, nearby=load.survey(situation, situation.level))
+            if due.advanced and situation.nearby is not None:
+                past = hindsight.learn(past, _world(situation), now_s)
             latency = next_latency(role, iteration, spec, shape, reports.each)
     return View(
         role=role,
         perf=perf,
         memory=memory,
+        hindsight=past,
         fleet=fleet,
         batch=batch,
         engines_per_replica=per_replica,
@@ -99,6 +110,19 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
         iteration=iteration,
         situation=situation,
         latency=latency,
+    )
+
+
+def _world(situation: load.Situation) -> hindsight.World:
+    """What fleets with less room or more are imagined in."""
+    return hindsight.World(
+        levels=len(load.LEVELS),
+        replicas=situation.total,
+        startup_s=situation.startup_s,
+        window_s=situation.loop.stabilisation_s,
+        arrivals_rps=situation.arrivals_rps or 0.0,
+        need=functools.partial(load.need_of, situation),
+        missed=functools.partial(load.missed, situation),
     )
 
 

@@ -185,6 +185,32 @@ class NeedMemory:
 
 
 @attrs.frozen(kw_only=True)
+class ImaginedFleet:
+    """A fleet that the role would have had, had less room or more been kept for growth."""
+
+    ordered: tuple[tuple[float, int], ...]
+    """(since when, replicas) that so many at least have been ordered, rising, over the time of a start."""
+    needs: tuple[tuple[float, int], ...] = ()
+    """(time, replicas) of the highest needs of the stabilisation window, falling; at most 32."""
+    missed: float = 0.0
+    """Requests that would have missed the SLA; those of long ago fade away."""
+
+
+@attrs.frozen(kw_only=True)
+class Hindsight:
+    """How fleets with different room for growth would have fared."""
+
+    from_s: float | None = None
+    """Since when they are imagined."""
+    at_s: float = 0.0
+    """When they were last looked at."""
+    num_requests: float = 0.0
+    """Requests that came meanwhile; those of long ago fade away."""
+    fleets: tuple[ImaginedFleet, ...] = ()
+    """From the least room to the most."""
+
+
+@attrs.frozen(kw_only=True)
 class RoleState:
     """What is remembered of one role."""
 
@@ -194,6 +220,7 @@ class RoleState:
     """Lower bound that the slow loop set."""
     fleet: FleetMemory = FleetMemory()
     needs: NeedMemory = NeedMemory()
+    hindsight: Hindsight = Hindsight()
 
 
 @attrs.frozen(kw_only=True)

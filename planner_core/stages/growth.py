@@ -47,13 +47,14 @@ def learn(
 
 
 def expected(growth: Growth, varies: float, share: float) -> float:
-    """What comes on top of the present load, as a part of it: as much as in this ``share`` of the cases, at most.
+    """What comes on top of the present load, as a part of it: as much as in this ``share`` of the cases, at most;
+    with a share of 0, as much as in the mildest of all.
 
     At least as much as the last start brought, where the load rose in both halves of it.
     """
     usual = 0.0
     if len(growth.seen) >= PARTS:
-        usual = sorted(growth.seen)[math.ceil(share * len(growth.seen)) - 1]
+        usual = sorted(growth.seen)[max(math.ceil(share * len(growth.seen)), 1) - 1]
     if len(growth.past) < 3:
         return usual
     half = (len(growth.past) - 1) // 2

@@ -6,6 +6,7 @@ the SLA, and shrinks to what keeps the SLA times the sensitivity; between the tw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -26,9 +27,11 @@ from planner_core.maths.work import Work
 
 SKEW = 3.0
 """An engine with this many times the mean work is named."""
-GROWTHS = {0.75: 1.0, 0.95: 20.0}
+GROWTHS = {0.0: 1.0, 0.75: 1.0, 0.95: 20.0}
 """Share of the cases → how many times as many requests as usual may miss the SLA if the load grows as much as in these,
 at most. What is rare may cost more, or room for the worst would stand idle for ever."""
+LEVELS = ((0.0,), (0.75,), (0.75, 0.95))
+"""How much room may be kept: for growth as in these cases. Hindsight tells which."""
 MOST_MISSED = 0.5
 """Even of what is rare no larger share of the requests may miss the SLA, unless the SLA itself lets more."""
 KV_FILL = 0.9
@@ -65,38 +68,64 @@ class Situation:
     """Requests per second over the whole role; ``None``: not known."""
     burst_rps: float
     """What a burst like those before would bring, 0 where none is expected."""
-    growths: tuple[float, ...]
-    """By how much of themselves the arrivals grow until a replica is ready, in the cases of ``GROWTHS``."""
+    growths: dict[float, float]
+    """By how much of themselves the arrivals grow until a replica is ready, by the shares of ``GROWTHS``."""
+    level: int
+    """Which of the ``LEVELS`` room is kept for."""
+    least: int
+    """Where less than the most room is kept: the replicas that were found to suffice; else 0."""
     startup_s: float
 
 
-def survey(s: Situation) -> Nearby | None:
-    """How many engines arrivals and backlog need, as one look at fleets of about this size tells.
+def survey(s: Situation, level: int) -> Nearby | None:
+    """How many engines arrivals and backlog need with the room of this level, as one look at fleets of about this size
+    tells.
 
     What waits is to be worked off within ``drain_s``, and to keep the SLA then on, so it counts as further arrivals.
     ``too_much_rps`` is the rate of arrivals, as they are now, from which on a larger fleet is needed.
     """
-    if s.arrivals_rps is None or not isinstance(s.curve.load, Fleet):
+    if s.arrivals_rps is None:
         return None
-    backlog_rps = _backlog(s) / s.loop.drain_s
-    engines = max(1, round(s.total * s.engines_per_replica))
+    return _look(s, s.total, level, s.arrivals_rps, _backlog(s) / s.loop.drain_s)
+
+
+def _look(s: Situation, replicas: int, level: int, arrivals_rps: float, backlog_rps: float) -> Nearby | None:
+    if not isinstance(s.curve.load, Fleet):
+        return None
+    growths = [s.growths[share] for share in LEVELS[level]]
     asks = []
-    for growth, may_miss in zip(s.growths, GROWTHS.values(), strict=True):
-        miss = min(may_miss * (1 - s.sla.share), max(MOST_MISSED, 1 - s.sla.share))
-        rate_rps = max(s.arrivals_rps * (1 + growth) + backlog_rps, s.burst_rps)
+    for growth, share in zip(growths, LEVELS[level], strict=True):
+        miss = min(GROWTHS[share] * (1 - s.sla.share), max(MOST_MISSED, 1 - s.sla.share))
+        rate_rps = max(arrivals_rps * (1 + growth) + backlog_rps, s.burst_rps)
         asks.append(Ask(rate_rps, promised(s.sla, 1 - miss), with_room(s.sla, s.loop, 1 - miss)))
-        if not any(s.growths):
+        if not any(growths):
             break  # the others would promise less for the same rate
-    looks = look_nearby(s.curve.load, engines, asks)
+    looks = look_nearby(s.curve.load, max(1, round(replicas * s.engines_per_replica)), asks)
     return Nearby(
         needed=max(look.needed for look in looks),
         with_room=max(look.with_room for look in looks),
         most_rps=looks[0].most_rps,
         too_much_rps=min(
             (look.too_much_rps - backlog_rps) / (1 + growth)
-            for look, growth in zip(looks, s.growths, strict=False)
+            for look, growth in zip(looks, growths, strict=False)
         ),
     )
+
+
+def need_of(s: Situation, replicas: int, level: int) -> int:
+    """What would be asked for had the role so many replicas, and no backlog, and kept the room of this level."""
+    look = None if s.arrivals_rps is None else _look(s, replicas, level, s.arrivals_rps, 0.0)
+    if look is None:
+        return replicas
+    needed = _replicas(s, look.needed)
+    return needed if needed > replicas else min(replicas, max(_replicas(s, look.with_room), 1))
+
+
+def missed(s: Situation, replicas: Sequence[int]) -> Floats:
+    """Share of the present arrivals that fleets of so many ready replicas would let miss the SLA."""
+    assert isinstance(s.curve.load, Fleet)
+    engines = np.maximum(np.array(replicas) * s.engines_per_replica, 1.0)
+    return s.curve.load.missed(promised(s.sla), (s.arrivals_rps or 0.0) / engines, engines)
 
 
 def promised(sla: SlaTargets, quantile: float | None = None) -> Promise:
@@ -151,7 +180,7 @@ def _sized_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
         shrink = s.total if share == 0 else _needed_by_engines(s, ttft_ms, itl_ms, now)
     if grow > s.total:
         return grow, LoadReason.SCALE_UP
-    shrink = max(shrink, 1)
+    shrink = max(shrink, s.least, 1)
     if share == 0 or shrink >= s.total:
         return s.total, LoadReason.NO_CHANGE
     if s.nearby is None:
@@ -271,8 +300,8 @@ def _numbers(s: Situation, now: Latency) -> dict[str, float]:
         numbers["arrivals_rps"] = s.arrivals_rps
     if s.burst_rps:
         numbers["burst_rps"] = s.burst_rps
-    if any(s.growths):
-        numbers["growth"] = max(s.growths)
+    if growth := max(s.growths[share] for share in LEVELS[s.level]):
+        numbers["growth"] = growth
     if s.nearby is not None:
         numbers["carried_rps"] = s.nearby.most_rps
     return numbers

@@ -9,9 +9,8 @@ from __future__ import annotations
 import attrs
 
 from planner_core.data.state import NeedMemory
+from planner_core.maths.lasting import with_need
 
-MAX_NEEDS = 32
-"""Needs that are kept; when full, neighbours merge into the higher need at the later time."""
 LONGEST_GAP_S = 60.0
 """Needs that are known again after a longer gap than this (or half again the window) start a new watch."""
 SOON_S = 600.0
@@ -23,17 +22,12 @@ CLEARLY_LESS = 0.85
 
 
 def remember(memory: NeedMemory, now_s: float, need: int, *, idle: bool, window_s: float) -> NeedMemory:
-    """The memory with one more need. Of the window's needs, those that no later need reaches are kept."""
+    """The memory with one more need."""
     since_s = None if memory.at_s is None else now_s - memory.at_s
     unbroken = since_s is not None and 0 <= since_s <= max(1.5 * window_s, LONGEST_GAP_S)
-    kept = [(at_s, n) for at_s, n in memory.highest if n > need and now_s - window_s <= at_s <= now_s]
-    kept.append((now_s, need))
-    if len(kept) > MAX_NEEDS:
-        (_, higher), (later_s, _) = kept[0], kept[1]
-        kept[:2] = [(later_s, higher)]
     return attrs.evolve(
         memory,
-        highest=tuple(kept),
+        highest=with_need(memory.highest, now_s, need, window_s),
         from_s=memory.from_s if unbroken else now_s,
         at_s=now_s,
         idle_since_s=_since(memory.idle_since_s, now_s) if idle else None,
@@ -52,7 +46,7 @@ def settle(
         return need, _regret(memory, current, now_s)
     if need == current or memory.from_s is None or now_s - memory.from_s < window_s:
         return current, memory
-    settled = max(n for _, n in memory.highest)
+    settled = memory.highest[0][1]
     regrets = memory.regret_until_s is not None and now_s < memory.regret_until_s
     if regrets and settled > CLEARLY_LESS * memory.regretted:
         settled = max(settled, memory.regretted + 1)

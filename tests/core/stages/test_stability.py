@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner_core.data.state import NeedMemory
+from planner_core.maths.lasting import MAX_NEEDS
 from planner_core.stages import stability
-from planner_core.stages.stability import MAX_NEEDS, remember
+from planner_core.stages.stability import remember
 
 WINDOW_S = 60.0
 needs_over_time = st.lists(
