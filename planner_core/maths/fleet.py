@@ -241,15 +241,6 @@ class Fleet:
         return np.logical_or.reduce(list(self.breaks(promise, offer).values()))
 
     @_silent
-    def missed(self, promise: Promise, engine_rps: Floats, engines: Floats) -> Floats:
-        """Share of the requests that find no room, or miss a target that they wouldn't miss in fleets of twice the
-        size; of each fleet at its rate per engine, any.
-        """
-        offer = self.offers(np.maximum(engine_rps, SMALLEST_LOAD * self.saturated_rps), engines)
-        shares: Floats = offer.crowded + sum(here - double for here, double in offer.late(promise).values())
-        return np.where(offer.full | np.isnan(shares), 1.0, np.clip(shares, 0.0, 1.0))
-
-    @_silent
     def unreachable(self, promise: Promise) -> tuple[str | None, float | None]:
         """(The target that a lone mean request misses, its latency in ms); (None, None) if it meets both."""
         ttft, itl_s = self.model.lone_ttft, self.model.lone_itl_s

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from planner_core.data.fpm import Floats
 from planner_core.data.state import Hindsight, ImaginedFleet
 from planner_core.maths.lasting import with_need
 
@@ -44,7 +43,7 @@ class World:
     arrivals_rps: float
     need: Callable[[int, int], int]
     """(Replicas that there are, level) → replicas that are asked for."""
-    missed: Callable[[Sequence[int]], Floats]
+    missed: Callable[[Sequence[int]], Sequence[float]]
     """Numbers of ready replicas → share of the arrivals that would miss the SLA in each such fleet."""
 
 
@@ -84,7 +83,7 @@ def learn(past: Hindsight, world: World, now_s: float) -> Hindsight:
     began = now_s - past.from_s <= startup_s * (1 + 1 / PARTS)
     came = 0.0 if began else world.arrivals_rps * since_s
     kept = math.exp(-since_s / (MEMORY * startup_s)) if startup_s else 0.0
-    shares = world.missed([_ready(fleet, now_s, startup_s) for fleet in past.fleets]).tolist()
+    shares = world.missed([_ready(fleet, now_s, startup_s) for fleet in past.fleets])
     fleets = tuple(
         attrs.evolve(
             _moved(fleet, world, number, now_s, now_s - past.from_s),

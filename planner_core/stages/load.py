@@ -19,7 +19,7 @@ from planner_core.data.roles import Role
 from planner_core.data.wish import Wish
 from planner_core.maths.batch_fleet import BatchFleet
 from planner_core.maths.fleet import Fleet, Promise
-from planner_core.maths.nearby import Ask, Nearby, alone, look_nearby
+from planner_core.maths.nearby import Ask, Nearby, alone, look_nearby, share_missed
 from planner_core.maths.next_request import Latency, latency
 from planner_core.maths.queueing import BUSY_SHARE, whole
 from planner_core.maths.sla import Curve, Iteration, capacity
@@ -121,11 +121,11 @@ def need_of(s: Situation, replicas: int, level: int) -> int:
     return needed if needed > replicas else min(replicas, max(_replicas(s, look.with_room), 1))
 
 
-def missed(s: Situation, replicas: Sequence[int]) -> Floats:
+def missed(s: Situation, replicas: Sequence[int]) -> tuple[float, ...]:
     """Share of the present arrivals that fleets of so many ready replicas would let miss the SLA."""
     assert isinstance(s.curve.load, Fleet)
-    engines = np.maximum(np.array(replicas) * s.engines_per_replica, 1.0)
-    return s.curve.load.missed(promised(s.sla), (s.arrivals_rps or 0.0) / engines, engines)
+    engines = [n * s.engines_per_replica for n in replicas]
+    return share_missed(s.curve.load, s.arrivals_rps or 0.0, engines, promised(s.sla))
 
 
 def promised(sla: SlaTargets, quantile: float | None = None) -> Promise:

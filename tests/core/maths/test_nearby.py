@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planner_core import EngineSpec, Role
 from planner_core.maths.fleet import BEST_SLACK, Fleet, Promise, size
-from planner_core.maths.nearby import FINE, Ask, Nearby, look_nearby
+from planner_core.maths.nearby import FINE, Ask, Nearby, look_nearby, share_missed
 from planner_core.maths.shape import RequestShape
 from planner_core.perf import BatchLoad
 
@@ -128,3 +128,26 @@ def test_several_promises_are_looked_at_together_as_each_by_itself(
     rarely = tuple(attrs.evolve(each, quantile=0.8) for each in (PROMISE, TIGHTER))
     asks = [Ask(rate_rps, PROMISE, TIGHTER), Ask(rate_rps * more, *rarely)]
     assert look_nearby(fleet, engines, asks) == [look_once(fleet, ask[0], engines, *ask[1:]) for ask in asks]
+
+
+@pytest.mark.parametrize("role", list(Role))
+@given(st.integers(1, 3000), st.floats(0.01, 2.5))
+def test_no_more_miss_than_are_promised_where_a_quick_look_finds_engines_enough(
+    role: Role, engines: int, load: float
+) -> None:
+    fleet = FLEETS[role]
+    rate_rps = load * engines * fleet.saturated_rps
+    enough = look_once(fleet, rate_rps, engines, PROMISE, TIGHTER).needed
+    shares = share_missed(
+        fleet, rate_rps / (1 + FINE), [enough, max(enough / 4, 1), max(enough / 1000, 1)], PROMISE
+    )
+    assert all(0 <= share <= 1 for share in shares)
+    assert shares[0] <= 2 * PROMISE.miss + 1e-9  # of each target, and of room
+    if rate_rps > 2 * fleet.saturated_rps and enough > 1000:
+        assert shares[2] == 1
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_of_a_fleet_of_which_the_formulas_can_say_nothing_all_requests_miss(role: Role) -> None:
+    absurd = Fleet.of(role, iteration, SPEC, attrs.evolve(SHAPE, isl=1e15))
+    assert share_missed(absurd, 1e6, [1, 1e6], PROMISE)[0] == 1
