@@ -67,8 +67,11 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
             memory = attrs.evolve(memory, uneven=uneven)
             shape = attrs.evolve(shape, dealt=routing.dealt(uneven))
         if reports is not None and fleet.total and iteration is not None and shape is not None:
-            others = (known.hindsight for other, known in inputs.state.roles.items() if other is not role)
-            elsewhere = sum(hindsight.missed(known) for known in others)
+            known = inputs.state.roles
+            others = [
+                known[other].hindsight for other in config.engines if other is not role and other in known
+            ]
+            elsewhere = sum(map(hindsight.missed, others))
             most = len(load.LEVELS) - 1
             level = hindsight.level(past, most, fleet.startup_s, config.sla.share, elsewhere)
             engine_curve = curve_of(role, iteration, spec, shape, config.sla.share)
@@ -94,7 +97,7 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
                 least=hindsight.least(past, level),
                 startup_s=fleet.startup_s,
             )
-            situation = attrs.evolve(situation, nearby=load.survey(situation, situation.level))
+            situation = attrs.evolve(situation, nearby=load.survey(situation))
             if due.advanced and situation.nearby is not None:
                 past = hindsight.learn(past, _world(situation), now_s)
             latency = next_latency(role, iteration, spec, shape, reports.each)

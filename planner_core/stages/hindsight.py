@@ -75,7 +75,8 @@ def learn(past: Hindsight, world: World, now_s: float) -> Hindsight:
     What comes in the time of the first start isn't counted: no room could have helped there.
     """
     since_s, startup_s = now_s - past.at_s, world.startup_s
-    if past.from_s is None or not 0 <= since_s <= max(2 * startup_s, LONGEST_GAP_S):
+    gap = not 0 <= since_s <= max(2 * startup_s, LONGEST_GAP_S)
+    if past.from_s is None or gap or len(past.fleets) != world.levels:
         fleets = (ImaginedFleet(ordered=((now_s, world.replicas),)),) * world.levels
         return Hindsight(from_s=now_s, at_s=now_s, fleets=fleets)
     if since_s < startup_s / PARTS * (1 - 1e-9):

@@ -77,19 +77,19 @@ class Situation:
     startup_s: float
 
 
-def survey(s: Situation, level: int) -> Nearby | None:
-    """How many engines arrivals and backlog need with the room of this level, as one look at fleets of about this size
-    tells.
+def survey(s: Situation) -> Nearby | None:
+    """How many engines arrivals and backlog need, as one look at fleets of about this size tells.
 
     What waits is to be worked off within ``drain_s``, and to keep the SLA then on, so it counts as further arrivals.
     ``too_much_rps`` is the rate of arrivals, as they are now, from which on a larger fleet is needed.
     """
     if s.arrivals_rps is None:
         return None
-    return _look(s, s.total, level, s.arrivals_rps, _backlog(s) / s.loop.drain_s)
+    return _look(s, s.total, s.level, s.arrivals_rps, _backlog(s) / s.loop.drain_s)
 
 
 def _look(s: Situation, replicas: int, level: int, arrivals_rps: float, backlog_rps: float) -> Nearby | None:
+    """What so many replicas need with the room of this level."""
     if not isinstance(s.curve.load, Fleet):
         return None
     growths = [s.growths[share] for share in LEVELS[level]]
@@ -201,7 +201,7 @@ def _unit_need(s: Situation, now: Latency) -> tuple[int, LoadReason]:
         return s.total, LoadReason.NO_CHANGE
     fewer = s.total - 1
     if s.nearby is not None:
-        carry = max(_replicas(s, s.nearby.with_room), _seats_need(s, itl_ms)) <= fewer
+        carry = max(_replicas(s, s.nearby.with_room), _seats_need(s, itl_ms), s.least) <= fewer
     else:
         carry = _needed_by_engines(s, ttft_ms, itl_ms, now) <= fewer
     if not carry or _smallest_that_keeps(s, fewer, fewer, ttft_ms, itl_ms) is None:
