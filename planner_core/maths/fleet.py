@@ -22,6 +22,9 @@ from planner_core.maths.shape import Iteration, RequestShape
 
 BEST_SLACK = 1.25
 """No fleet is asked for a latency nearer than this to a lone request's: beyond that, more engines hardly help."""
+MOST_EXCUSED, TOO_LONG = 0.5, 0.25
+"""That twice the fleet would miss as much is no excuse where it would miss more than the first share of the requests,
+and idle engines less than the second: twice is just not enough then."""
 MOST_SLACK = 2.0
 """Where a lone request misses the target, a fleet is too small if its mean latency is more than so many times as long:
 what can't be kept is still to be come near to."""
@@ -225,7 +228,15 @@ class Fleet:
         over = promise.over(late)
         if not over.any():
             return dict.fromkeys(late, over)
-        broken = promise.mends(late, by_double)
+        idle = {
+            "ttft": self.too_long(promise.ttft_ms),
+            "itl": float(self.model.lone_itl_s * 1e3 > promise.itl_ms),
+        }
+        excuses = {
+            name: share if idle[name] >= TOO_LONG else np.where(share <= MOST_EXCUSED, share, 0.0)
+            for name, share in by_double.items()
+        }
+        broken = promise.mends(late, by_double if promise.quantile is None else excuses)
         lone_ttft = self.model.lone_ttft
         lone_s = {
             "ttft": 0.0 if lone_ttft is None else float(lone_ttft.mean_s[0]),

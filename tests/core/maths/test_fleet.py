@@ -232,3 +232,22 @@ def test_what_no_formula_can_say_is_sized_by_load(role: Role) -> None:
     shape = RequestShape(isl=1e12, osl=1e12, isl_cv2=1e12, osl_cv2=1e12)
     got = engines_for(role, absurd, EngineSpec(), shape, 1e9, 1e-3, 1e-3, 0.99)
     assert got.engines >= 1
+
+
+@pytest.mark.parametrize("role", [Role.DECODE, Role.AGG])
+@pytest.mark.parametrize("slack", [1.3, 1.5, 2.0])
+def test_a_fleet_in_which_nearly_all_miss_is_too_small_even_if_twice_of_it_is_too(
+    role: Role, slack: float
+) -> None:
+    def steep(load: BatchLoad) -> Any:
+        return iteration(load) + 1e-3 * load.num_decode
+
+    fleet = Fleet.of(role, steep, SPEC, SHAPE)
+    itl_ms = slack * fleet.model.lone_itl_s * 1e3
+    for rate_rps in np.geomspace(0.5, 100, 12) * fleet.saturated_rps:
+        asked = engines_for(role, steep, SPEC, SHAPE, rate_rps, 1e4, itl_ms, 0.95).engines
+        seen = fleet_latency(role, steep, SPEC, SHAPE, rate_rps, asked, 0.95).itl_ms
+        mean = fleet_latency(role, steep, SPEC, SHAPE, rate_rps, asked, None).itl_ms
+        assert seen is not None
+        assert mean is not None
+        assert seen[0] <= itl_ms * 1.1 or mean[0] <= BEST_SLACK * fleet.model.lone_itl_s * 1e3
