@@ -29,9 +29,10 @@ LITTLE = 0.05
 MOST_ELASTIC = 0.9
 """A pass never grows faster than this power of its batch, where fluctuations would know no bound."""
 LEAST_VARIED = 0.3
-EVENED = 0.4
-"""A router that balances tokens evens out what large fleets get: the work of a pass varies less (down to this share),
-and over many passes less still (engines to the power of minus this). Fits to simulations of 1 to 64 engines."""
+EVENED = 0.8
+"""A router that balances tokens evens out what large fleets get: the work of a pass varies less, down to this share;
+over many passes it nears that with the number of engines to the power of minus this. Fits to simulations of 1 to 64
+engines."""
 FILLED = 2.0
 """Arrivals in the whole fleet per pass and hole at which half of the holes are filled at once."""
 
@@ -90,7 +91,9 @@ class BatchFleet:
         kv = math.inf if spec.max_kv_tokens is None else spec.max_kv_tokens / max(shape.context, 1.0)
         batch = np.arange(1.0, max(1, int(min(seqs, kv))) + 1.0)
         limit = "max_num_seqs" if kv > seqs else "kv"
-        iterations = max(((shape.osl or 2.0) - 1) / shape.accept_length, 1.0)
+        # An aggregated engine's last prompt pass brings the first token; a decode engine computes it once more.
+        emitted = 1.0 if role is Role.AGG else 0.0
+        iterations = max(((shape.osl or 2.0) - emitted) / shape.accept_length, 1.0)
         kv_tokens = batch * shape.context
         spread = shape.context_std / shape.context
         base_s, fuller_s = iteration(
@@ -195,11 +198,13 @@ class BatchFleet:
         (1/n* − S'/S)/N, so the batch of an engine that has its even share varies by n*/((1 − η)·N). Contexts differ,
         which counts as much again as they vary.
 
-        ITL: the mean over the passes of one request. The batch's part of its variance is averaged over its stay, in
-        which it is forgotten at the rate (1 − η) per mean stay: by 2(y − 1 + e^(−y))/y² with y = (1 − η)·passes/mean
-        passes. The prompts' part is that of a busy period: o passes that grow by the work they let in are a first
-        passage of o·d + work(t) = t, with variance o·Var(work in a pass)/(1 − ρ)² (Prabhu, Queues and Inventories,
-        1965).
+        ITL: the mean over the passes of one request. A token takes E[n]/(λ·o) by Little's law, and as n/S(n) is
+        concave, E[n] exceeds n* by Var(n)·S'/S: requests see the larger batches more often. The batch's part of its
+        variance is averaged over its stay, in which it is forgotten at the rate (1 − η) per mean stay: by
+        2(y − 1 + e^(−y))/y² with y = (1 − η)·passes/mean passes. The prompts' part is that of a busy period: o passes
+        that grow by the work they let in are a first passage of o·d + work(t) = t, with variance
+        o·Var(work in a pass)/(1 − ρ)² (Prabhu, Queues and Inventories, 1965). A request begins behind its own prompt,
+        so behind what came meanwhile: more than usual, unless others took it.
         """
         s, shared = self.steady(engine_rps), pool_of(engines, self.dealt)
         if self.prompt_share is not None:
@@ -213,25 +218,33 @@ class BatchFleet:
                 s,
                 rho,
                 second * (LEAST_VARIED + (1 - LEAST_VARIED) / shared),
-                second * shared**-EVENED,
+                LEAST_VARIED + shared**-EVENED,
                 engines,
             )
         slope = s.slope_s / (1 - growth)
         eta = np.minimum(s.batch * slope / mean_s, MOST_ELASTIC)
         batch_variance = s.batch / (1 - eta) / self._pool(engines)
-        # A request sees its own batch: its even share of the others, and itself.
-        mean_s = mean_s + slope * (np.maximum(s.batch + 1 / engines, 1.0) - np.maximum(s.batch, 1.0))
         stay = np.maximum((1 - eta)[:, None] * self.passes / self.iterations, 1e-6)
         kept = 2 * (stay + np.expm1(-stay)) / stay**2
         contexts = (s.context_s / (1 - growth)) ** 2
-        # The router balances tokens: at equal tokens, engines differ in requests as much as contexts differ.
+        # A router that balances tokens lets engines differ in requests as much as contexts differ.
         by_number = np.maximum(slope - s.context_s / max(self.context_cv, 1e-9) / (1 - growth), 0.0)
-        uneven = by_number**2 * s.batch * self.context_cv**2 * (1 - 1 / engines)
+        differ = self.context_cv**2 * (1 - self.dealt) * (1 - 1 / engines)
+        uneven = by_number**2 * s.batch * differ
+        seen = s.batch + batch_variance / np.maximum(s.batch, 1e-9)
+        mean_s = mean_s + slope * (np.maximum(seen, 1.0) - np.maximum(s.batch, 1.0))
+        mean_s = mean_s + by_number * np.minimum(s.batch, 1.0) * differ
         of_batch = (slope**2 + contexts) * batch_variance + uneven
         variance = of_batch[:, None] * kept + per_pass_variance[:, None] / self.passes
         least_s = np.minimum(np.interp(s.batch / 2, self.batch, self.base_s), 0.98 * mean_s)
         per_token = 1 / self.accept_length
-        least, above = _column(least_s) * per_token, _column(mean_s - least_s) * per_token
+        above = _column(mean_s - least_s) * per_token
+        if (
+            self.prompt_share is not None
+        ):  # what came while its prompt was computed, and what came during that
+            after_s = (s.first_s + s.more_s) * growth / (1 - growth) / engines
+            above = above + _column(after_s) / self.passes * per_token
+        least = _column(least_s) * per_token
         itl = Delay(
             share=self.share,
             own_s=np.zeros((1, 1)),
@@ -279,7 +292,7 @@ class BatchFleet:
         s: Steady,
         rho: Floats,
         second: Floats,
-        long_second: Floats,
+        varied: Floats,
         engines: Floats,
     ) -> tuple[Delay, Floats, Floats, Floats]:
         """(TTFT, mean pass, by how much of itself a longer pass lengthens the next, variance of the work in a pass)."""
@@ -296,7 +309,7 @@ class BatchFleet:
         mean_s = passes.mean_s - saved_s / np.maximum(1 - grown, 0.03)
         full_second = self.prompt_second * s.more_s**2
         mates_s = (self.prompt_second - 1) * s.more_s
-        pass_variance = s.first_s**2 * empty * (1 - empty) + engine_rps * passes.mean_s * full_second
+        pass_variance = s.first_s**2 * empty * (1 - empty) + per_pass * full_second
         low_s, own_s, high_s = (
             (s.base_s + s.first_s)[:, None] + s.more_s[:, None] * ratio for ratio in self.prompt_ratio
         )
@@ -329,13 +342,8 @@ class BatchFleet:
         )
         growing = s.first_s * engine_rps * ((1 - self.dealt) * empty + self.dealt * fewer)
         growth = np.minimum(rho + growing, 0.97)
-        arrivals = engine_rps * passes.mean_s
-        work_variance = (
-            s.first_s**2 * empty * (1 - empty)
-            + arrivals * long_second
-            + 2 * s.first_s * s.more_s * arrivals * empty
-        )
-        return ttft, mean_s, growth, work_variance / (1 - growth) ** 2
+        work_variance = pass_variance + 2 * s.first_s * s.more_s * per_pass * empty
+        return ttft, mean_s, growth, varied * work_variance / (1 - growth) ** 2
 
 
 def _prompt_classes(iteration: Iteration, shape: RequestShape, chunk: float) -> tuple[Floats, Floats, float]:

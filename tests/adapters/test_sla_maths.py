@@ -48,6 +48,16 @@ def simulated(
     return results.ttft_ms[number // 4 :], results.itl_ms[number // 4 :]
 
 
+@pytest.mark.parametrize("replicas", [1, 6])
+def test_a_decode_fleet_s_mean_itl_is_known_nearly_exactly(replicas: int) -> None:
+    # Requests see the larger batches more often, and the first token is computed once more.
+    rate_rps = 0.6 * replicas * Fleet.of(Role.DECODE, iteration, SPEC, SHAPE).saturated_rps
+    _, itl_ms = simulated(Role.DECODE, rate_rps, replicas, 25_000)
+    offered = fleet_latency(Role.DECODE, iteration, SPEC, SHAPE, rate_rps, replicas, None)
+    assert offered.itl_ms is not None
+    assert float(offered.itl_ms[0]) == pytest.approx(float(np.nanmean(itl_ms)), rel=0.008)
+
+
 @pytest.mark.parametrize("replicas", [1, 4])
 @pytest.mark.parametrize("role", list(Role))
 def test_a_simulated_fleet_is_as_fast_as_foretold(role: Role, replicas: int) -> None:

@@ -49,10 +49,9 @@ class Cluster:
     """Replicas of one or two roles, from ``now_s`` on; the first ones are ready at once.
 
     ``roles``: aggregated engines, prefill and decode engines, or either of these alone (a prefill engine
-    alone is done at the first token; to a decode engine alone requests come with prompt computed and first
-    token out). ``routing``: ``round_robin``, ``least_loaded`` (fewest tokens waiting and in the cache) or
-    ``power_of_two`` (the lesser loaded of two drawn with ``seed``). Equal arguments and calls give equal
-    results.
+    alone is done at the first token; to a decode engine alone requests come with their prompt computed).
+    ``routing``: ``round_robin``, ``least_loaded`` (fewest tokens waiting and in the cache) or ``power_of_two``
+    (the lesser loaded of two drawn with ``seed``). Equal arguments and calls give equal results.
     """
 
     def __init__(
@@ -190,11 +189,13 @@ class Cluster:
         if set(self._pools) == {Role.PREFILL}:
             request.output_tokens = 1
         if self._entry.role is Role.DECODE:
-            request.kv_ready, request.emitted_tokens, request.first_token_s = True, 1, now_s
-            if request.output_tokens == 1:
-                request.finish_s = now_s
-                self._close(request)
-                return
+            request.kv_ready = True
+            if self._entry.spec.engine.prefill_emits_first_token:
+                request.emitted_tokens, request.first_token_s = 1, now_s
+                if request.output_tokens == 1:
+                    request.finish_s = now_s
+                    self._close(request)
+                    return
         self._route(request, now_s)
 
     def _route(self, request: Request, now_s: float) -> None:

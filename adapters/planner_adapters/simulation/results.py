@@ -40,8 +40,7 @@ class RequestResults:
     def ttft_ms(self) -> Floats:
         """Arrival to first token. In disaggregated serving the decode engine emits it (unless
         ``EngineModel.prefill_emits_first_token``), so that the transfer of the KV cache, the wait for a decode
-        engine and one pass of it count here. 0 with decode engines alone, to which a request comes with its
-        first token.
+        engine and one pass of it count here.
         """
         return (self.first_token_s - self.arrival_s) * 1e3
 
