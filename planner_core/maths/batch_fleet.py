@@ -79,9 +79,10 @@ class BatchFleet:
     prompt_share: Floats | None
     """Classes of requests by their prompts; ``None`` for a decode engine."""
     prompt_ratio: Floats
-    """Work of a prompt as a multiple of the mean one's: (lowest, mean, highest) of each class, shape (3, classes)."""
+    """What a prompt adds to a pass as its only one, as a multiple of the mean: (lowest, mean, highest) of each class,
+    shape (3, classes)."""
     prompt_second: float
-    """Mean square of that."""
+    """Mean square of the work of a prompt, as a multiple of the mean's square."""
     dealt: float
     """Share of the requests that come to the engines in turn."""
 
@@ -123,10 +124,12 @@ class BatchFleet:
                     decode_kv_tokens=kv_tokens,
                 )
             )
-            per_token_s = np.maximum(few_s - one_s, 0.0) / (few - one)
-            more_s = per_token_s * fresh
-            first_s = np.maximum(one_s - base_s - per_token_s * one, 0.0)
-            prompt_share, ratio, second = _prompt_classes(iteration, shape, chunk)
+            more_s = np.maximum(few_s - one_s, 0.0) * (fresh / (few - one))
+            prompt_share, added_s, second = _prompt_classes(iteration, shape, chunk, float(base_s[0]))
+            mean_s = float(added_s[1] @ prompt_share)
+            ratio = added_s / mean_s
+            beside = np.maximum(one_s - base_s, 1e-9)  # what a prompt adds depends on the batch
+            first_s = np.maximum(mean_s * beside / beside[0] - more_s, 0.0)
         some = (1 - shape.dealt) * -np.expm1(-per_pass) + shape.dealt * np.minimum(per_pass, 1.0)
         pass_s = base_s + first_s * some + per_pass * more_s
         return cls(
@@ -163,7 +166,7 @@ class BatchFleet:
         """TTFT of a request all by itself; ``None`` for a decode engine."""
         if self.prompt_share is None:
             return None
-        low_s, own_s, high_s = self.base_s[0] + self.first_s[0] + self.more_s[0] * self.prompt_ratio
+        low_s, own_s, high_s = self.base_s[0] + (self.first_s[0] + self.more_s[0]) * self.prompt_ratio
         return Delay(share=self.prompt_share, own_s=own_s, low_s=low_s, high_s=high_s, waits=())
 
     @property
@@ -203,8 +206,7 @@ class BatchFleet:
         variance is averaged over its stay, in which it is forgotten at the rate (1 − η) per mean stay: by
         2(y − 1 + e^(−y))/y² with y = (1 − η)·passes/mean passes. The prompts' part is that of a busy period: o passes
         that grow by the work they let in are a first passage of o·d + work(t) = t, with variance
-        o·Var(work in a pass)/(1 − ρ)² (Prabhu, Queues and Inventories, 1965). A request begins behind its own prompt,
-        so behind what came meanwhile: more than usual, unless others took it.
+        o·Var(work in a pass)/(1 − ρ)² (Prabhu, Queues and Inventories, 1965).
         """
         s, shared = self.steady(engine_rps), pool_of(engines, self.dealt)
         if self.prompt_share is not None:
@@ -235,15 +237,15 @@ class BatchFleet:
         mean_s = mean_s + slope * (np.maximum(seen, 1.0) - np.maximum(s.batch, 1.0))
         mean_s = mean_s + by_number * np.minimum(s.batch, 1.0) * differ
         of_batch = (slope**2 + contexts) * batch_variance + uneven
-        variance = of_batch[:, None] * kept + per_pass_variance[:, None] / self.passes
+        of_prompts = per_pass_variance[:, None] / self.passes
         least_s = np.minimum(np.interp(s.batch / 2, self.batch, self.base_s), 0.98 * mean_s)
         per_token = 1 / self.accept_length
         above = _column(mean_s - least_s) * per_token
-        if (
-            self.prompt_share is not None
-        ):  # what came while its prompt was computed, and what came during that
-            after_s = (s.first_s + s.more_s) * growth / (1 - growth) / engines
-            above = above + _column(after_s) / self.passes * per_token
+        if self.prompt_share is not None:
+            after_s, met = self._behind_own_prompt(engine_rps, engines, s, mean_s, growth)
+            above = np.maximum(above + after_s / self.passes * per_token, 0.0)
+            of_prompts = of_prompts * met
+        variance = of_batch[:, None] * kept + of_prompts
         least = _column(least_s) * per_token
         itl = Delay(
             share=self.share,
@@ -286,6 +288,25 @@ class BatchFleet:
         shared: Floats = s.batch * np.maximum(1 - saved_s / pass_s / (1 - elasticity), 0.1)
         return shared
 
+    def _behind_own_prompt(
+        self, engine_rps: Floats, engines: Floats, s: Steady, mean_s: Floats, growth: Floats
+    ) -> tuple[Floats, Any]:
+        """(By how much a request decodes longer than its passes at a random moment take; which share it meets of the
+        prompts that come in such a time); shapes (fleets, classes), or what broadcasts to them.
+
+        Behind its own prompt comes what arrived meanwhile, and what arrived during that, unless others took it. Where
+        prompts come in turn, the next one is long in coming instead: after a renewal fewer follow in any time than on
+        average, by (1 − c²)/2 in the long run (Cox, Renewal Theory, 1962), with c² = 1/N.
+        """
+        prompt_s = _column(s.first_s + s.more_s)
+        after_s = prompt_s * _column(growth / (1 - growth) / engines)
+        if not self.dealt:
+            return after_s, 1.0
+        usual = np.maximum(_column(engine_rps * mean_s) * self.passes, 1e-9)
+        at_most = _column(np.maximum(self.dealt * (1 - 1 / engines) / 2, 1e-9))
+        spared = -at_most * np.expm1(-usual / at_most)
+        return after_s - prompt_s * spared, 1 - spared / usual
+
     def _prompts(
         self,
         engine_rps: Floats,
@@ -311,7 +332,7 @@ class BatchFleet:
         mates_s = (self.prompt_second - 1) * s.more_s
         pass_variance = s.first_s**2 * empty * (1 - empty) + per_pass * full_second
         low_s, own_s, high_s = (
-            (s.base_s + s.first_s)[:, None] + s.more_s[:, None] * ratio for ratio in self.prompt_ratio
+            s.base_s[:, None] + (s.first_s + s.more_s)[:, None] * ratio for ratio in self.prompt_ratio
         )
         assert self.prompt_share is not None
         at_random = serving * (1 - refill)
@@ -346,16 +367,22 @@ class BatchFleet:
         return ttft, mean_s, growth, varied * work_variance / (1 - growth) ** 2
 
 
-def _prompt_classes(iteration: Iteration, shape: RequestShape, chunk: float) -> tuple[Floats, Floats, float]:
-    """Shares of the classes of prompts, their work relative to the mean one's, and the mean square of that."""
+def _prompt_classes(
+    iteration: Iteration, shape: RequestShape, chunk: float, lone_s: float
+) -> tuple[Floats, Floats, float]:
+    """(Shares of the classes of prompts; what the shortest, the mean and the longest of each add to a lone request's
+    pass of ``lone_s`` as the only prompt, shape (3, classes); mean square of a prompt's work, relative to the mean's).
+    """
     lengths = shape.fresh_lengths
     num = len(lengths.share)
     sizes = np.concatenate(([1.0], lengths.low, lengths.tokens, lengths.high))
-    seconds = prompt_s(iteration, sizes, shape, chunk)
-    work = np.maximum(seconds[1:] - seconds[0], 1e-9).reshape(3, num)
-    np.maximum.accumulate(work, axis=0, out=work)
-    ratio = work / float(work[1] @ lengths.share)
-    return lengths.share, ratio, float(ratio[1] ** 2 @ lengths.share)
+    passes = np.maximum(np.ceil(sizes / chunk), 1.0)
+    seconds = prompt_s(iteration, sizes, shape, chunk, 1.0, shape.context) - passes * lone_s
+    added_s = np.maximum(seconds[1:], 1e-9).reshape(3, num)
+    np.maximum.accumulate(added_s, axis=0, out=added_s)
+    work_s = np.maximum(added_s[1] - seconds[0], 1e-9)
+    second = float(work_s**2 @ lengths.share) / float(work_s @ lengths.share) ** 2
+    return lengths.share, added_s, second
 
 
 def _normal_tail(z_over_root_two: Floats) -> Floats:

@@ -107,7 +107,12 @@ class RequestShape:
     @property
     def iteration_lengths(self) -> Lengths:
         """Classes of requests by their decode iterations."""
-        return Lengths.of(self.osl or 1.0, self.osl_cv2, self.osl_mix).times(1 / self.accept_length)
+        osl, osl_cv2 = self.osl or 1.0, self.osl_cv2
+        if self.osl_mix is not None or osl_cv2 is None:
+            lengths = Lengths.of(osl, osl_cv2, self.osl_mix)
+        else:
+            lengths = Lengths.with_tail(osl, osl_cv2)
+        return lengths.times(1 / self.accept_length)
 
 
 def chunk_tokens(spec: EngineSpec) -> float:
@@ -132,15 +137,22 @@ def prefill_s(
     )
 
 
-def prompt_s(iteration: Iteration, tokens: Floats, shape: RequestShape, chunk: float) -> Any:
-    """Time to compute one prompt of ``tokens`` fresh tokens by itself, in chunks; of ``tokens``'s shape.
+def prompt_s(
+    iteration: Iteration,
+    tokens: Floats,
+    shape: RequestShape,
+    chunk: float,
+    num_decode: float = 0.0,
+    decode_kv_tokens: float = 0.0,
+) -> Any:
+    """Time to compute one prompt of ``tokens`` fresh tokens, in chunks, beside running decodes; of ``tokens``'s shape.
 
     Its pairs are its own: tokens²/2, and its cached tokens with each fresh one.
     """
     hit = min(shape.kv_hit_rate, MOST_HIT_RATE)
     pairs_per_token = tokens * (0.5 + hit / (1 - hit))
     full = np.maximum(np.ceil(tokens / chunk) - 1, 0.0)
-    return _chunks_s(iteration, tokens, full, chunk, pairs_per_token, 0.0, 0.0)
+    return _chunks_s(iteration, tokens, full, chunk, pairs_per_token, num_decode, decode_kv_tokens)
 
 
 def _chunks_s(

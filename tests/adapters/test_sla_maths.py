@@ -31,14 +31,19 @@ def iteration(load: BatchLoad) -> Any:
 
 
 def simulated(
-    role: Role, rate_rps: float, replicas: int, number: int = 12_000, routing: Routing = "least_loaded"
+    role: Role,
+    rate_rps: float,
+    replicas: int,
+    number: int = 12_000,
+    routing: Routing = "least_loaded",
+    osl: int = 100,
 ) -> tuple[Any, Any]:
     """(TTFT, ITL) in ms of a fixed fleet's requests, without the first quarter."""
     dice = np.random.default_rng(4)
     sigma = np.sqrt(np.log1p(0.5))
     lengths = [
         np.maximum(np.rint(mean * dice.lognormal(-sigma * sigma / 2, sigma, number)), 1).astype(np.int64)
-        for mean in (1000, 100)
+        for mean in (1000, osl)
     ]
     arrival_s = np.cumsum(dice.exponential(1 / rate_rps, number))
     cluster = Cluster(roles={role: PoolSpec(engine=MODEL, replicas=replicas)}, routing=routing)
@@ -84,3 +89,14 @@ def test_what_is_dealt_in_turn_is_as_late_as_foretold_and_later_than_a_pool(role
         if foretold is not None and of_pool is not None:
             assert float(foretold[0]) == pytest.approx(float(np.nanquantile(ms, 0.99)), rel=0.2)
             assert float(foretold[0]) > float(of_pool[0])
+
+
+def test_short_outputs_that_come_in_turn_meet_few_prompts_of_others() -> None:
+    # The next prompt comes to an engine when all others have had one: mostly too late to delay a short output.
+    shape = attrs.evolve(SHAPE, osl=15, dealt=1.0)
+    rate_rps = 0.5 * 8 * Fleet.of(Role.AGG, iteration, SPEC, shape).saturated_rps
+    _, itl_ms = simulated(Role.AGG, rate_rps, 8, 20_000, "round_robin", osl=15)
+    for quantile in (0.9, 0.99):
+        offered = fleet_latency(Role.AGG, iteration, SPEC, shape, rate_rps, 8, quantile)
+        assert offered.itl_ms is not None
+        assert float(offered.itl_ms[0]) == pytest.approx(float(np.nanquantile(itl_ms, quantile)), rel=0.12)

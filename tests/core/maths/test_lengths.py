@@ -28,6 +28,24 @@ def test_classes_are_those_of_a_log_normal_sample(cv2: float) -> None:
     assert lengths.tokens == pytest.approx(means, rel=0.03)
 
 
+@given(st.floats(1, 1e6), st.floats(0, 30))
+def test_outputs_that_vary_much_are_alike_but_for_a_few(mean: float, cv2: float) -> None:
+    lengths = Lengths.with_tail(mean, cv2)
+    assert float(lengths.share @ lengths.tokens) == pytest.approx(mean)
+    assert (np.diff(lengths.tokens) > 0).all()
+    shortest = lengths.tokens[0]
+    assert (
+        shortest >= 0.05 * mean
+    )  # a log-normal distribution that varies by 5 has a tenth below 0.03 of the mean
+    assert shortest >= Lengths.of(mean, cv2).tokens[0] or cv2 <= 1.1
+
+
+@pytest.mark.parametrize("cv2", [1.0, 1.5, 4.5, 9.0])
+def test_classes_with_a_tail_vary_as_much_as_was_said(cv2: float) -> None:
+    lengths = Lengths.with_tail(1.0, cv2)
+    assert float(lengths.share @ lengths.tokens**2) - 1 == pytest.approx(cv2, rel=0.06)
+
+
 def test_equal_lengths_are_one_class() -> None:
     lengths = Lengths.of(700, 0.0)
     assert (lengths.share.tolist(), lengths.tokens.tolist()) == ([1.0], [700.0])

@@ -91,8 +91,8 @@ def test_prompts_that_are_long_for_the_target_keep_engines_that_would_not_be_ask
     fleet = Fleet.of(Role.AGG, iteration, SPEC, attrs.evolve(SHAPE, isl=3000, isl_mix=kinds))
     promise = Promise(ttft_ms=300, itl_ms=100, quantile=0.95)
     rate_rps = 6 * fleet.saturated_rps
-    look = look_once(fleet, rate_rps, 12, promise, attrs.evolve(promise, ttft_ms=240, itl_ms=80))
-    assert look.needed < look.with_room < 12
+    look = look_once(fleet, rate_rps, 16, promise, attrs.evolve(promise, ttft_ms=240, itl_ms=80))
+    assert look.needed < look.with_room < 16
     assert missed(fleet, promise, rate_rps, look.with_room) <= 0.05
     assert missed(fleet, promise, rate_rps, look.needed) > 0.05
 
