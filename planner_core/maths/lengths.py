@@ -75,8 +75,8 @@ class Lengths:
     def with_tail(cls, mean: float, cv2: float) -> Lengths:
         """Log-normal up to a ``cv2`` of ``BODY_CV2``; what they vary beyond that comes from a few that are far longer.
 
-        In recorded services whose outputs vary by 1.4 to 4.8, nearly all of them vary by less than 1: a log-normal
-        distribution of them all has a tenth of its requests shorter than hardly any is.
+        In recorded services whose outputs vary by 4.5 to 4.8, nearly all of them vary by less than 1: a log-normal
+        distribution has a tenth of its requests shorter than hardly any is.
         """
         if cv2 <= BODY_CV2:
             return cls.of(mean, cv2)

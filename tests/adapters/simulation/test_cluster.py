@@ -232,6 +232,16 @@ def test_a_single_token_too_comes_from_the_decode_engine() -> None:
     assert results.finish_s[0] == results.first_token_s[0] > 1.0 + TIMING.pass_s(prefill_tokens=400)
 
 
+def test_a_decode_engine_alone_computes_the_first_token_as_behind_a_prefill_engine() -> None:
+    cluster = cluster_of((Role.DECODE,))
+    submit(cluster, [(1.0, 400, 11, 0)])
+    cluster.advance(100.0)
+    results = cluster.results()
+    first, *others = (TIMING.pass_s(num_decode=1, decode_kv_tokens=kv) for kv in range(399, 410))
+    assert results.ttft_ms[0] == pytest.approx(first * 1e3)
+    assert results.itl_ms[0] == pytest.approx(sum(others) / 10 * 1e3)
+
+
 def test_a_prefill_engine_holds_the_cache_until_a_decode_engine_takes_it() -> None:
     cluster = cluster_of(DISAGG, model=attrs.evolve(SMALL, prefill_emits_first_token=True))
     cluster.scale({Role.DECODE: 0})
