@@ -17,8 +17,9 @@ _SHARE = np.diff(EDGES)
 FARTHEST = 3.2
 """Standard deviations at which the outermost classes are taken to end."""
 BODY_CV2 = 1.0
+"""Squared coefficient of variation of all outputs but the few that are far longer."""
 TAIL_SHARE = 0.02
-"""Of the requests; of those that make outputs vary by more than ``BODY_CV2``."""
+"""Those few, as a share of the requests."""
 LEAST_BODY = 0.5
 """The others' mean is at least this part of the mean."""
 NEXT_TO_CONSTANT = 1e-4
