@@ -11,7 +11,8 @@ import numpy as np
 
 from planner_core._engine import Engine, curve_of, engine_of
 from planner_core.config import LoadScaling, PlannerConfig
-from planner_core.data.fpm import SHORTEST_S, Floats, FpmBatch
+from planner_core.data.fpm import LARGEST, SHORTEST_S, Floats, FpmBatch
+from planner_core.data.observations import TrafficObservation
 from planner_core.data.roles import Role
 from planner_core.data.state import DemandState, FleetMemory, Hindsight, RoleState
 from planner_core.maths.fleet import Fleet, Sizing, size
@@ -71,7 +72,7 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
             others = [
                 known[other].hindsight for other in config.engines if other is not role and other in known
             ]
-            elsewhere = sum(map(hindsight.missed, others))
+            elsewhere = [hindsight.missed(other) for other in others]
             most = len(load.LEVELS) - 1
             level = hindsight.level(past, most, fleet.startup_s, config.sla.share, elsewhere)
             engine_curve = curve_of(role, iteration, spec, shape, config.sla.share)
@@ -99,7 +100,8 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
             )
             situation = attrs.evolve(situation, nearby=load.survey(situation))
             if due.advanced and situation.nearby is not None:
-                past = hindsight.learn(past, _world(situation), now_s)
+                came = _came(role, demand, inputs.traffic)
+                past = hindsight.learn(past, _world(situation), now_s, came)
             latency = next_latency(role, iteration, spec, shape, reports.each)
     return View(
         role=role,
@@ -116,6 +118,15 @@ def look(inputs: TickInput, role: Role, state: RoleState, demand: DemandState, d
     )
 
 
+def _came(role: Role, demand: DemandState, traffic: TrafficObservation | None) -> tuple[float, float]:
+    """(Requests, seconds) of the latest window; for a role that computes prompts alone, in prompts of usual length."""
+    if traffic is None or traffic.num_requests is None:
+        return 0.0, 0.0
+    usual, isl = demand.requests.isl, traffic.isl
+    longer = 1.0 if role.decodes or not usual or isl is None else isl / usual
+    return min(traffic.num_requests * longer, LARGEST), traffic.duration_s
+
+
 def _world(situation: load.Situation) -> hindsight.World:
     """What fleets with less room or more are imagined in."""
     return hindsight.World(
@@ -125,7 +136,7 @@ def _world(situation: load.Situation) -> hindsight.World:
         window_s=situation.loop.stabilisation_s,
         arrivals_rps=situation.arrivals_rps or 0.0,
         need=functools.partial(load.need_of, situation),
-        missed=functools.partial(load.missed, situation),
+        fare=functools.partial(load.fare, situation),
     )
 
 

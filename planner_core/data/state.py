@@ -192,6 +192,10 @@ class ImaginedFleet:
     """(since when, replicas) that so many at least have been ordered, rising, over the time of a start."""
     needs: tuple[tuple[float, int], ...] = ()
     """(time, replicas) of the highest needs of the stabilisation window, falling; at most 32."""
+    in_flight: float | None = None
+    """Requests that would be decoding in it; ``None``: not known, or there are none."""
+    share: float = 0.0
+    """Share of those that came before the last look that would have missed the SLA."""
     missed: float = 0.0
     """Requests that would have missed the SLA; those of long ago fade away."""
 
@@ -204,8 +208,12 @@ class Hindsight:
     """Since when they are imagined."""
     at_s: float = 0.0
     """When they were last looked at."""
+    came: tuple[float, float] = (0.0, 0.0)
+    """(Requests, seconds) of the windows since then."""
+    came_before: float = 0.0
+    """Requests that came between the last look and the one before it."""
     num_requests: float = 0.0
-    """Requests that came meanwhile; those of long ago fade away."""
+    """Requests that came up to then; those of long ago fade away."""
     fleets: tuple[ImaginedFleet, ...] = ()
     """From the least room to the most."""
 

@@ -90,19 +90,21 @@ def alone(fleet: Fleet, promise: Promise) -> Alone:
 
 
 def share_missed(
-    fleet: Fleet, rate_rps: float, engines: Sequence[float], promise: Promise
+    fleet: Fleet, rates_rps: Sequence[float], engines: Sequence[float], promise: Promise
 ) -> tuple[float, ...]:
-    """Share of the requests that would find no room in so many engines, or miss a target that they would keep in twice
-    as many.
+    """Share of the requests that, at each rate, would find no room in so many engines, or miss a target that they would
+    keep in twice as many.
     """
-    return _missed(fleet, rounded_up(rate_rps), tuple(engines), promise)
+    return _missed(fleet, tuple(map(rounded_up, rates_rps)), tuple(engines), promise)
 
 
 @functools.lru_cache(maxsize=KEPT)
 @np.errstate(all="ignore")
-def _missed(fleet: Fleet, rate_rps: float, engines: tuple[float, ...], promise: Promise) -> tuple[float, ...]:
+def _missed(
+    fleet: Fleet, rates_rps: tuple[float, ...], engines: tuple[float, ...], promise: Promise
+) -> tuple[float, ...]:
     sizes = np.maximum(np.array(engines), 1.0)
-    offer = fleet.offers(np.maximum(rate_rps, 1e-9 * fleet.saturated_rps) / sizes, sizes)
+    offer = fleet.offers(np.maximum(rates_rps, 1e-9 * fleet.saturated_rps) / sizes, sizes)
     shares = offer.crowded + sum(here - double for here, double in offer.late(promise).values())
     return tuple(np.where(offer.full | np.isnan(shares), 1.0, np.clip(shares, 0.0, 1.0)).tolist())
 

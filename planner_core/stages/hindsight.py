@@ -1,10 +1,11 @@
-"""How much room for growth is worth its price? Fleets that never were, judged in hindsight.
+"""How much room for growth and bursts is worth its price? Fleets that never were, judged in hindsight.
 
-Room for growth is an insurance, and what it has to cover differs: here a load that rises by a third in a start finds
-nobody to serve it, there the fleet has replicas enough, since it is a whole number of them and was in no hurry to
-shrink. So for each level of room a fleet is imagined that follows the planner's own rules, starts included, and it is
-counted how many requests would have missed the SLA in it. Kept is the least room in which few enough would have, and
-the fleet is then no smaller than the one imagined. Nothing is risked to find out.
+Room is an insurance, and what it has to cover differs: here a load that rises by a third in a start finds nobody to
+serve it, there the fleet has replicas enough, since it is a whole number of them and was in no hurry to shrink. So for
+each level of room a fleet is imagined that follows the planner's own rules, starts included. It gets what really came,
+its batches fill and empty as slowly as real ones, and it is counted how many requests would have missed the SLA. Kept
+is the least room in which few enough would have, and the fleet is then no smaller than the one imagined. Nothing is
+risked to find out.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ PARTS = 4
 """Looks in the time of a start."""
 LONGEST_GAP_S = 60.0
 """After a longer gap than this, or than two starts, fleets are imagined anew."""
-WATCHED = 10.0
+WATCHED = 5.0
 """Starts that have to be seen before less than the most room is kept."""
 MEMORY = 60.0
 """Starts after which what was seen has faded to a third."""
-SPENT = 0.25
-"""Of the requests that may miss the SLA, so large a part may miss it for want of room."""
+SPENT = 0.8
+"""Of the requests that may miss the SLA, so large a part may be foreseen to. That is rather too many in fleets that miss
+few; what is left is for what nobody foresees."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -41,19 +43,27 @@ class World:
     window_s: float
     """For so long a need must have lasted before a fleet shrinks to it."""
     arrivals_rps: float
+    """Smoothed."""
     need: Callable[[int, int], int]
     """(Replicas that there are, level) → replicas that are asked for."""
-    missed: Callable[[Sequence[int]], Sequence[float]]
-    """Numbers of ready replicas → share of the arrivals that would miss the SLA in each such fleet."""
+    fare: Callable[
+        [Sequence[int], Sequence[float | None], float, float], tuple[Sequence[float], Sequence[float | None]]
+    ]
+    """(Ready replicas, requests in flight, requests that then came per second, for so many seconds) → (share of these
+    that would miss the SLA, requests in flight then), of each fleet."""
 
 
-def level(past: Hindsight, most: int, startup_s: float, share: float, missed_elsewhere: float = 0.0) -> int:
+def level(
+    past: Hindsight, most: int, startup_s: float, share: float, missed_elsewhere: Sequence[float] = ()
+) -> int:
     """Which of the levels, up to ``most``, to keep room for, where ``share`` of the requests are to keep the SLA, and
-    so many miss it in other roles. While the promise isn't kept with the most room, no room is saved.
+    such shares of them miss it in other roles. Each role may spend its part, or what the others leave of the whole.
+    While the promise isn't kept with the most room, no room is saved.
     """
     if past.from_s is None or past.at_s - past.from_s < WATCHED * startup_s:
         return most
-    bearable = (SPENT * (1 - share) - missed_elsewhere) * past.num_requests
+    spent = SPENT * (1 - share)
+    bearable = min(spent / (1 + len(missed_elsewhere)), spent - sum(missed_elsewhere)) * past.num_requests
     return next((number for number, fleet in enumerate(past.fleets) if fleet.missed <= bearable), most)
 
 
@@ -69,30 +79,40 @@ def missed(past: Hindsight) -> float:
     return past.fleets[-1].missed / past.num_requests if past.num_requests else 0.0
 
 
-def learn(past: Hindsight, world: World, now_s: float) -> Hindsight:
-    """The fleets with what came since the last look; a gap, or a clock that was set back, begins anew.
+def learn(past: Hindsight, world: World, now_s: float, came: tuple[float, float]) -> Hindsight:
+    """The fleets after what came since the last look; ``came``: (requests, seconds) of the window that ends now. A gap,
+    or a clock that was set back, begins anew.
 
-    What comes in the time of the first start isn't counted: no room could have helped there.
+    What comes in the time of the first start isn't counted: no room could have helped there. A request lives among
+    those that come after it, too, so it is counted by the worse of the look that it comes in and the next.
     """
     since_s, startup_s = now_s - past.at_s, world.startup_s
     gap = not 0 <= since_s <= max(2 * startup_s, LONGEST_GAP_S)
     if past.from_s is None or gap or len(past.fleets) != world.levels:
         fleets = (ImaginedFleet(ordered=((now_s, world.replicas),)),) * world.levels
         return Hindsight(from_s=now_s, at_s=now_s, fleets=fleets)
-    if since_s < startup_s / PARTS * (1 - 1e-9):
-        return past
+    came = past.came[0] + came[0], past.came[1] + came[1]
+    if since_s < startup_s / PARTS * (1 - 1e-9) or not since_s:
+        return attrs.evolve(past, came=came)
     began = now_s - past.from_s <= startup_s * (1 + 1 / PARTS)
-    came = 0.0 if began else world.arrivals_rps * since_s
+    rate_rps = came[0] / came[1] if came[1] else world.arrivals_rps
+    counted = 0.0 if began else rate_rps * since_s
     kept = math.exp(-since_s / (MEMORY * startup_s)) if startup_s else 0.0
-    shares = world.missed([_ready(fleet, now_s, startup_s) for fleet in past.fleets])
+    ready = [_ready(fleet, now_s, startup_s) for fleet in past.fleets]
+    shares, in_flight = world.fare(ready, [fleet.in_flight for fleet in past.fleets], rate_rps, since_s)
     fleets = tuple(
         attrs.evolve(
             _moved(fleet, world, number, now_s, now_s - past.from_s),
-            missed=fleet.missed * kept + came * share,
+            missed=kept * (fleet.missed + past.came_before * max(share - fleet.share, 0.0)) + counted * share,
+            in_flight=batch,
+            share=share,
         )
-        for number, (fleet, share) in enumerate(zip(past.fleets, shares, strict=True))
+        for number, (fleet, share, batch) in enumerate(zip(past.fleets, shares, in_flight, strict=True))
     )
-    return attrs.evolve(past, at_s=now_s, num_requests=past.num_requests * kept + came, fleets=fleets)
+    num_requests = past.num_requests * kept + counted
+    return Hindsight(
+        from_s=past.from_s, at_s=now_s, came_before=counted, num_requests=num_requests, fleets=fleets
+    )
 
 
 def _ready(fleet: ImaginedFleet, now_s: float, startup_s: float) -> int:

@@ -27,11 +27,32 @@ from planner_core.maths.work import Work
 
 SKEW = 3.0
 """An engine with this many times the mean work is named."""
-GROWTHS = {0.0: 1.0, 0.75: 1.0, 0.95: 20.0}
+MILDEST, USUAL, RARE = 0.0, 0.75, 0.95
+GROWTHS = {MILDEST: 1.0, USUAL: 1.0, RARE: 20.0}
 """Share of the cases → how many times as many requests as usual may miss the SLA if the load grows as much as in these,
 at most. What is rare may cost more, or room for the worst would stand idle for ever."""
-LEVELS = ((0.0,), (0.75,), (0.75, 0.95))
-"""How much room may be kept: for growth as in these cases. Hindsight tells which."""
+
+
+@attrs.frozen(kw_only=True)
+class Room:
+    """Room that may be kept."""
+
+    cases: tuple[float, ...]
+    """For growth as in these shares of the cases, at most."""
+    part: float = 1.0
+    """So much of that growth, but no less than in the mildest case."""
+    bursts: bool = True
+    """For bursts like those before, too."""
+
+
+LEVELS = (
+    Room(cases=(MILDEST,), bursts=False),
+    Room(cases=(MILDEST,)),
+    Room(cases=(USUAL,), part=0.5),
+    Room(cases=(USUAL,)),
+    Room(cases=(USUAL, RARE)),
+)
+"""From the least to the most. Hindsight tells which."""
 MOST_MISSED = 0.5
 """Even of what is rare no larger share of the requests may miss the SLA, unless the SLA itself lets more."""
 KV_FILL = 0.9
@@ -92,11 +113,11 @@ def _look(s: Situation, replicas: int, level: int, arrivals_rps: float, backlog_
     """What so many replicas need with the room of this level."""
     if not isinstance(s.curve.load, Fleet):
         return None
-    growths = [s.growths[share] for share in LEVELS[level]]
+    room, growths = LEVELS[level], _growths(s, level)
     asks = []
-    for growth, share in zip(growths, LEVELS[level], strict=True):
+    for growth, share in zip(growths, room.cases, strict=True):
         miss = min(GROWTHS[share] * (1 - s.sla.share), max(MOST_MISSED, 1 - s.sla.share))
-        rate_rps = max(arrivals_rps * (1 + growth) + backlog_rps, s.burst_rps)
+        rate_rps = max(arrivals_rps * (1 + growth) + backlog_rps, s.burst_rps if room.bursts else 0.0)
         asks.append(Ask(rate_rps, promised(s.sla, 1 - miss), with_room(s.sla, s.loop, 1 - miss)))
         if not any(growths):
             break  # the others would promise less for the same rate
@@ -112,6 +133,12 @@ def _look(s: Situation, replicas: int, level: int, arrivals_rps: float, backlog_
     )
 
 
+def _growths(s: Situation, level: int) -> list[float]:
+    """The growth that this level keeps room for, by its cases."""
+    room = LEVELS[level]
+    return [max(s.growths[share] * room.part, s.growths[MILDEST]) for share in room.cases]
+
+
 def need_of(s: Situation, replicas: int, level: int) -> int:
     """What would be asked for had the role so many replicas, and no backlog, and kept the room of this level."""
     look = None if s.arrivals_rps is None else _look(s, replicas, level, s.arrivals_rps, 0.0)
@@ -121,11 +148,27 @@ def need_of(s: Situation, replicas: int, level: int) -> int:
     return needed if needed > replicas else min(replicas, max(_replicas(s, look.with_room), 1))
 
 
-def missed(s: Situation, replicas: Sequence[int]) -> tuple[float, ...]:
-    """Share of the present arrivals that fleets of so many ready replicas would let miss the SLA."""
+def fare(
+    s: Situation, replicas: Sequence[int], in_flight: Sequence[float | None], rate_rps: float, seconds: float
+) -> tuple[Sequence[float], Sequence[float | None]]:
+    """(Share of the requests that would miss the SLA, requests in flight then) of fleets of so many ready replicas, to
+    which requests came at this rate for so many seconds, when so many were in flight.
+
+    Batches fill and empty as slowly as requests decode, so a peak that is over before is no peak for them. Prefill
+    engines know no such rest.
+    """
     assert isinstance(s.curve.load, Fleet)
-    engines = [n * s.engines_per_replica for n in replicas]
-    return share_missed(s.curve.load, s.arrivals_rps or 0.0, engines, promised(s.sla))
+    engines = np.maximum(np.array(replicas) * s.engines_per_replica, 1.0)
+    model = s.curve.load.model
+    rates_rps, after = np.full(len(engines), rate_rps), in_flight
+    if isinstance(model, BatchFleet):
+        steady = model.steady(rate_rps / engines).batch
+        before = [
+            n if known is None else known / e for n, known, e in zip(steady, in_flight, engines, strict=True)
+        ]
+        batch = model.batch_after(np.array(before), rate_rps / engines, seconds)
+        rates_rps, after = model.steady_rps(batch) * engines, (batch * engines).tolist()
+    return share_missed(s.curve.load, rates_rps.tolist(), engines.tolist(), promised(s.sla)), after
 
 
 def promised(sla: SlaTargets, quantile: float | None = None) -> Promise:
@@ -298,9 +341,9 @@ def _numbers(s: Situation, now: Latency) -> dict[str, float]:
         numbers["num_decode"] = s.all_work.num_decode
     if s.arrivals_rps is not None:
         numbers["arrivals_rps"] = s.arrivals_rps
-    if s.burst_rps:
+    if s.burst_rps and LEVELS[s.level].bursts:
         numbers["burst_rps"] = s.burst_rps
-    if growth := max(s.growths[share] for share in LEVELS[s.level]):
+    if growth := max(_growths(s, s.level)):
         numbers["growth"] = growth
     if s.nearby is not None:
         numbers["carried_rps"] = s.nearby.most_rps

@@ -138,9 +138,8 @@ def test_no_more_miss_than_are_promised_where_a_quick_look_finds_engines_enough(
     fleet = FLEETS[role]
     rate_rps = load * engines * fleet.saturated_rps
     enough = look_once(fleet, rate_rps, engines, PROMISE, TIGHTER).needed
-    shares = share_missed(
-        fleet, rate_rps / (1 + FINE), [enough, max(enough / 4, 1), max(enough / 1000, 1)], PROMISE
-    )
+    sizes = [enough, max(enough / 4, 1), max(enough / 1000, 1)]
+    shares = share_missed(fleet, [rate_rps / (1 + FINE)] * 3, sizes, PROMISE)
     assert all(0 <= share <= 1 for share in shares)
     assert shares[0] <= 2 * PROMISE.miss + 1e-9  # of each target, and of room
     if rate_rps > 2 * fleet.saturated_rps and enough > 1000:
@@ -150,4 +149,4 @@ def test_no_more_miss_than_are_promised_where_a_quick_look_finds_engines_enough(
 @pytest.mark.parametrize("role", list(Role))
 def test_of_a_fleet_of_which_the_formulas_can_say_nothing_all_requests_miss(role: Role) -> None:
     absurd = Fleet.of(role, iteration, SPEC, attrs.evolve(SHAPE, isl=1e15))
-    assert share_missed(absurd, 1e6, [1, 1e6], PROMISE)[0] == 1
+    assert share_missed(absurd, [1e6, 1e6], [1, 1e6], PROMISE)[0] == 1
