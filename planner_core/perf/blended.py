@@ -114,7 +114,7 @@ class Blended:
             new[-1] = np.arange(state.num_seen, state.num_seen + len(took))
         num_seen = state.num_seen + len(took)
         pending = np.concatenate((state.pending, new), axis=1)
-        if not len(took) or self._can_wait(state, num_seen, took):
+        if not len(took) or self._can_wait(state, num_seen, new, took):
             return BlendedState(
                 samples=state.samples,
                 pending=pending[:, :: max(1, -(-pending.shape[1] // self.max_samples))],
@@ -148,12 +148,12 @@ class Blended:
                 mean_s = mean_s + cost * column(load)
         return mean_s
 
-    def _can_wait(self, state: BlendedState, num_seen: int, took: Floats) -> bool:
+    def _can_wait(self, state: BlendedState, num_seen: int, new: Floats, took: Floats) -> bool:
         """Whether the new passes' median duration is the expected one, so that the fit can wait for more of them."""
         folded = int(state.samples[-1, -1]) + 1 if state.samples.shape[1] else 0
         if folded < self.max_samples or state.spread is None:
             return False
-        return can_wait(num_seen - folded, len(took), np.ones_like(took), took, state.spread)
+        return can_wait(num_seen - folded, new, np.ones_like(took), took, state.spread)
 
     def _fitted(
         self, state: BlendedState, pool: Floats, num_seen: int, num_odd: tuple[int, int]
@@ -181,7 +181,7 @@ class Blended:
         coefficients = found.coefficients
         if num_seen > self.max_samples:
             before, after = (fit @ columns / samples[0] - 1 for fit in (state.coefficients, coefficients))
-            if still_holds(before, after, samples, found.spread, len(IS_COST)):
+            if still_holds(before, after, samples, len(IS_COST)):
                 coefficients = np.array(state.coefficients)
         certain = num_seen >= PRIOR_PASSES
         return BlendedState(

@@ -19,7 +19,6 @@ from planner_core.data.checks import config_number
 from planner_core.data.fpm import Floats, FpmBatch
 from planner_core.perf.protocol import BatchLoad, Estimate
 from planner_core.perf.regression import (
-    HUBER,
     ROWS,
     axes,
     can_wait,
@@ -27,6 +26,7 @@ from planner_core.perf.regression import (
     passes,
     spread_of,
     still_holds,
+    trusted,
 )
 from planner_core.perf.retention import keep
 
@@ -108,7 +108,7 @@ class Linear:
         folded = int(state.samples[-1, -1]) + 1 if state.fitted else 0
         settled = state.fitted and num_seen > self.max_samples
         if settled and can_wait(
-            num_seen - folded, new.shape[1], _mean_s(state.coefficients, *new[1:-1]), new[0], state.spread
+            num_seen - folded, new, _mean_s(state.coefficients, *new[1:-1]), new[0], state.spread
         ):
             if pending.shape[1] > self.max_samples:
                 pending = pending[:, :: math.ceil(pending.shape[1] / self.max_samples)].copy()
@@ -131,7 +131,7 @@ class Linear:
             before, after = (
                 _mean_s(fit, *samples[1:-1]) / samples[0] - 1 for fit in (state.coefficients, coefficients)
             )
-            if still_holds(before, after, samples, spread, FEATURES):
+            if still_holds(before, after, samples, FEATURES):
                 coefficients = state.coefficients
         return LinearState(
             samples=samples, coefficients=coefficients, spread=spread, num_seen=num_seen, fitted=True
@@ -219,7 +219,8 @@ def _fit(samples: Floats, start: Floats | None, rounds: int) -> tuple[Floats, fl
         spread = spread_of(residual, count)
         varies = math.sqrt((seen * spread**2 + FEW * FEW_SPREAD**2) / (seen + FEW))
         hold(min(varies, MOST_SPREAD) / PRIOR_SPREAD)
-        weight = young * np.minimum(1.0, np.sqrt(HUBER * spread / np.maximum(residual, 1e-12)))
+        bound = trusted(samples, residual, count)
+        weight = young * np.minimum(1.0, np.sqrt(bound / np.maximum(residual, 1e-12)))
         np.multiply(rows.T, weight[:, None], out=system[:num])
         target[:num] = weight
         solution = nnls(system, target)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import numpy as np
@@ -14,6 +15,8 @@ ROWS = 6
 """A kept pass: duration in s, prompt tokens, pairs, requests, KV tokens, and its number since the first."""
 HUBER = 1.5
 """Residuals beyond this many spreads count linearly: a pause of a minute or a compilation bends nothing."""
+ENOUGH = 3
+"""So many passes with prompts among others, or without, tell the spread of their kind."""
 SPREAD_FLOOR = 0.02
 """Relative spread that is always granted; below it, every tiny residual would look like an outlier."""
 HALF_LIFE = 32
@@ -22,6 +25,8 @@ LEAST_WEIGHT = 0.01
 """… down to this: passes at loads that haven't come again are all that is known of them."""
 AGREEMENT = 2.0
 """New passes whose median is within this many standard errors of the estimate say nothing new, and wait."""
+FAR_OFF = 0.25
+"""New passes with prompts don't wait if their median is further from the estimate than this, however few they are."""
 FOLD_AFTER = 512
 """Passes that are folded into a fit at the latest …"""
 FOLD_AFTER_BATCHES = 16
@@ -104,7 +109,7 @@ def fit(samples: Floats, columns: Floats, expected: Floats, hold: Floats, start:
     solution = start[used] * size
     for _ in range(rounds):
         residual = np.abs(solution @ rows - 1.0)
-        bound = HUBER * spread_of(residual, count)
+        bound = trusted(samples, residual, count)
         weight = young * np.minimum(1.0, np.sqrt(bound / np.maximum(residual, 1e-12)))
         np.multiply(rows.T, weight[:, None], out=system[:num])
         target[:num] = weight
@@ -120,25 +125,56 @@ def counts(samples: Floats) -> Floats:
     return count
 
 
-def still_holds(before: Floats, after: Floats, samples: Floats, spread: float, num_coefficients: int) -> bool:
-    """Whether a fit with the errors ``before`` explains the samples as well as one with ``after``, but for chance.
+def kinds(samples: Floats) -> tuple[Any, ...]:
+    """Which passes have prompts, and which don't: kinds that are judged apart, once there are enough of both.
+
+    One in fifty may be all that is seen of prompts. Beside the spread of the others it would be an outlier whenever the
+    model is wrong about prompts alone, and never mend it.
+    """
+    prompts = samples[1] > 0
+    num = np.count_nonzero(prompts)
+    return (slice(None),) if min(num, len(prompts) - num) < ENOUGH else (prompts, ~prompts)
+
+
+def trusted(samples: Floats, absolute_residual: Floats, count: Floats) -> Floats:
+    """The residual up to which each pass counts fully: so many spreads of its kind."""
+    bound = np.empty_like(absolute_residual)
+    for kind in kinds(samples):
+        bound[kind] = HUBER * spread_of(absolute_residual[kind], count[kind])
+    return bound
+
+
+def still_holds(before: Floats, after: Floats, samples: Floats, num_coefficients: int) -> bool:
+    """Whether a fit with the errors ``before`` explains each kind of passes as well as one with ``after``, nearly.
 
     Errors are relative, of shape (passes,). The F test of nested models, in which errors count up to ``HUBER`` spreads
     and old passes count less.
     """
-    count, most = counts(samples), HUBER * spread
-    old, new = (
-        count @ np.square(np.minimum(np.abs(errors), most)) / count.sum() for errors in (before, after)
-    )
-    return bool(old <= new * (1 + DOUBT * num_coefficients / count.sum()) + ALIKE**2)
+    count, before, after = counts(samples), np.abs(before), np.abs(after)
+    for kind in kinds(samples):
+        weight, errors = count[kind], (before[kind], after[kind])
+        most = HUBER * max(spread_of(error, weight) for error in errors)
+        old, new = (weight @ np.square(np.minimum(error, most)) / weight.sum() for error in errors)
+        if old > new * (1 + DOUBT * num_coefficients / weight.sum()) + ALIKE**2:
+            return False
+    return True
 
 
-def can_wait(num_waiting: int, num_new: int, fitted: Floats, took: Floats, spread: float) -> bool:
-    """Whether new passes say nothing new: their median duration is what was ``fitted``, within its standard error."""
-    if num_waiting >= max(FOLD_AFTER, FOLD_AFTER_BATCHES * num_new):
+def can_wait(num_waiting: int, new: Floats, fitted: Floats, took: Floats, spread: float) -> bool:
+    """Whether new passes say nothing new: their median duration is what was ``fitted``, within its standard error, and
+    that of passes with prompts isn't far off.
+    """
+    if num_waiting >= max(FOLD_AFTER, FOLD_AFTER_BATCHES * new.shape[1]):
         return False
-    ratio = np.sort(fitted / took)
-    return abs(float(ratio[len(ratio) // 2]) - 1.0) <= AGREEMENT * spread / math.sqrt(len(ratio))
+    ratio = fitted / took
+    with_prompts = ratio[new[1] > 0]
+    if len(with_prompts) and abs(_middle(with_prompts) - 1.0) > FAR_OFF:
+        return False
+    return abs(_middle(ratio) - 1.0) <= AGREEMENT * spread / math.sqrt(len(ratio))
+
+
+def _middle(values: Floats) -> float:
+    return float(np.sort(values)[len(values) // 2])
 
 
 def spread_of(absolute_residual: Floats, count: Floats) -> float:

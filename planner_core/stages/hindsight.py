@@ -27,7 +27,7 @@ WATCHED = 5.0
 MEMORY = 60.0
 """Starts after which what was seen has faded to a third."""
 SPENT = 0.8
-"""Of the requests that may miss the SLA, so large a part may be foreseen to. That is rather too many in fleets that miss
+"""Of the requests that may miss the SLA, so large a part may be foreseen to. Rather too many are in fleets that miss
 few; what is left is for what nobody foresees."""
 
 

@@ -100,6 +100,19 @@ def test_a_profile_that_is_wrong_by_a_factor_of_two_is_corrected_within_32_passe
         assert bench.error(model, state, bench.passes(truth, role, 200, seed + 10)) < 0.05
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_few_passes_with_prompts_among_many_without_correct_the_prompts_too(
+    bench: Any, factor: float
+) -> None:
+    truth, wrong = bench.profile(), Blended(prior=bench.profile(factor=factor))
+    seen = bench.passes(truth, Role.AGG, 2000, noise=0.01)
+    with_prompts, without = (np.flatnonzero(kind) for kind in (seen.num_prefill > 0, seen.num_prefill == 0))
+    order = np.insert(without[:720], np.arange(25, 720, 50), with_prompts[:14])  # one in fifty
+    state = bench.learn(wrong, bench.rows(seen, order), at_once=10)
+    assert bench.error(wrong, state, bench.rows(seen, with_prompts[100:])) < 0.1
+    assert bench.error(wrong, state, bench.rows(seen, without[720:])) < 0.05
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("factor", [0.1, 10.0])
 def test_even_a_prior_that_is_wrong_by_a_factor_of_ten_is_corrected_within_a_minute(
