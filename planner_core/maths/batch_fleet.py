@@ -180,24 +180,6 @@ class BatchFleet:
         batch = np.where(engine_rps < first, engine_rps / first, np.interp(engine_rps, self.rps, self.batch))
         return self._at(batch)
 
-    def batch_after(self, batch: Floats, engine_rps: Floats, seconds: float) -> Floats:
-        """The batch of an engine that had ``batch``, after so many seconds of this rate; what finds no seat waits, and
-        is counted.
-
-        The fluid limit of the processor-sharing queue, dn/dt = λ − n/(o·S(n)), by one implicit step: it never
-        oscillates, and a long one ends in the steady state.
-        """
-        with_came = batch + engine_rps * seconds
-        before_left = np.concatenate(([0.0], self.batch + self.rps * seconds))
-        waiting = np.maximum(with_came - before_left[-1], 0.0)
-        after: Floats = np.interp(with_came, before_left, np.concatenate(([0.0], self.batch))) + waiting
-        return after
-
-    def steady_rps(self, batch: Floats) -> Floats:
-        """The rate at which an engine would always have this batch."""
-        rps: Floats = np.interp(batch, np.concatenate(([0.0], self.batch)), np.concatenate(([0.0], self.rps)))
-        return rps
-
     def _at(self, batch: Floats) -> Steady:
         upper = np.minimum(batch * 1.15 + 1, self.batch[-1])
         base, above = np.interp(batch, self.batch, self.base_s), np.interp(upper, self.batch, self.base_s)

@@ -23,6 +23,7 @@ from planner_core.maths.nearby import Ask, Nearby, alone, look_nearby, share_mis
 from planner_core.maths.next_request import Latency, latency
 from planner_core.maths.queueing import BUSY_SHARE, whole
 from planner_core.maths.sla import Curve, Iteration, capacity
+from planner_core.maths.transient import batch_after, steady_rps
 from planner_core.maths.work import Work
 
 SKEW = 3.0
@@ -166,8 +167,8 @@ def fare(
         before = [
             n if known is None else known / e for n, known, e in zip(steady, in_flight, engines, strict=True)
         ]
-        batch = model.batch_after(np.array(before), rate_rps / engines, seconds)
-        rates_rps, after = model.steady_rps(batch) * engines, (batch * engines).tolist()
+        batch = batch_after(model, np.array(before), rate_rps / engines, seconds)
+        rates_rps, after = steady_rps(model, batch) * engines, (batch * engines).tolist()
     return share_missed(s.curve.load, rates_rps.tolist(), engines.tolist(), promised(s.sla)), after
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from planner_core import EngineSpec, Role
 from planner_core.maths.batch_fleet import BatchFleet
 from planner_core.maths.shape import RequestShape
+from planner_core.maths.transient import batch_after, steady_rps
 from planner_core.perf import BatchLoad
 
 SPEC = EngineSpec(max_num_batched_tokens=8192, max_num_seqs=256, max_kv_tokens=400_000)
@@ -30,7 +31,7 @@ FLEETS = {role: BatchFleet.of(role, iteration, SPEC, SHAPE) for role in ROLES}
 
 def after(fleet: BatchFleet, batch: float, load: float, seconds: float) -> float:
     rate_rps = np.array([load * fleet.saturated_rps])
-    return float(fleet.batch_after(np.array([batch]), rate_rps, seconds)[0])
+    return float(batch_after(fleet, np.array([batch]), rate_rps, seconds)[0])
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -63,7 +64,7 @@ def test_a_batch_nears_its_steady_state_and_never_passes_it(
 def test_the_rate_of_a_steady_batch_is_the_rate_that_keeps_it(role: Role, load: float) -> None:
     fleet = FLEETS[role]
     rate_rps = np.array([load * fleet.saturated_rps])
-    assert fleet.steady_rps(fleet.steady(rate_rps).batch) == pytest.approx(rate_rps, rel=1e-9, abs=1e-12)
+    assert steady_rps(fleet, fleet.steady(rate_rps).batch) == pytest.approx(rate_rps, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("role", ROLES)
